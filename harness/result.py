@@ -1,0 +1,277 @@
+"""What was measured, as records and as files: one Arrow file a cell, and summary.json for the whole leaderboard."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import ResultError
+from harness.metrics import UNJUDGED, Floats
+
+if TYPE_CHECKING:
+    import pandas
+
+SCHEMA = 1
+SUMMARY = "summary.json"
+Status = Literal["ok", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a cell cost; None means that it was not or could not be measured.
+
+    Seconds of embedding are summed over the batches as they were run, also when the vectors came from the store.
+    ``search_seconds`` is for all queries in one batch. ``bytes`` is what the index holds. ``tokens`` counts
+    documents and queries before truncation; ``usd`` is tokens at the list price.
+    """
+
+    document_seconds: float | None = None
+    query_seconds: float | None = None
+    build_seconds: float | None = None
+    search_seconds: float | None = None
+    bytes: int | None = None
+    tokens: int | None = None
+    truncated_documents: int | None = None
+    usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One cell of the grid on one dataset: identity, raw rankings by document id, per-query scores, cost, environment.
+
+    ``documents`` and ``grades`` hold one array per query, as long as its ranking; an unjudged document has grade
+    ``metrics.UNJUDGED``. ``scores`` maps ``ndcg@10`` and the like to ``(queries,)`` float64. ``identity`` is SHA-256
+    over all that decides the numbers.
+    """
+
+    identity: str
+    model: Mapping[str, Any]
+    spec: str
+    dim: int
+    native_dim: int
+    precision: str
+    index: str
+    trained: bool
+    floor: bool
+    device: str
+    depth: int
+    dataset: str
+    fingerprint: Mapping[str, str]
+    query_ids: tuple[str, ...]
+    documents: tuple[NDArray[np.object_], ...]
+    ranking_scores: tuple[NDArray[np.float32], ...]
+    grades: tuple[NDArray[np.int32], ...]
+    scores: Mapping[str, Floats]
+    cost: Cost
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Model and, for vectors, dimension, as a reader would say it."""
+        return f"{self.spec} @ {self.dim}" if self.dim else self.spec
+
+    def mean(self, measure: str) -> float:
+        """The mean over queries; raises ResultError for a measure that was not asked for."""
+        if measure not in self.scores:
+            raise ResultError(f"{self.name} has no {measure}; it has {', '.join(self.scores)}")
+        return float(self.scores[measure].mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A model that gave no result: it ``failed``, or was ``skipped`` because what was asked does not apply to it."""
+
+    spec: str
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaderboard:
+    """The results of one run, best first by ``headline``, and the models that have none, with the reason."""
+
+    dataset: Mapping[str, Any]
+    headline: str
+    results: tuple[Result, ...]
+    absences: tuple[Absence, ...] = ()
+    folder: Path | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether any model failed."""
+        return any(absence.status == "failed" for absence in self.absences)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat dict a cell and one an absence, with the columns of summary.json; best first."""
+        return [_row(result) for result in self.results] + [
+            {"model": absence.spec, "status": absence.status, "reason": absence.reason} for absence in self.absences
+        ]
+
+    @property
+    def frame(self) -> pandas.DataFrame:
+        """The rows as a pandas DataFrame; measures and costs are columns."""
+        import pandas  # noqa: PLC0415 - slow to import, and only needed here
+
+        return pandas.DataFrame([_flat(row) for row in self.rows()])
+
+
+def sort_results(results: Sequence[Result], headline: str) -> tuple[Result, ...]:
+    """Best first; equal means by model and larger dimension."""
+    return tuple(sorted(results, key=lambda r: (-r.mean(headline), r.spec, -r.dim)))
+
+
+def file_name(result_identity: str, spec: str, variant: str) -> str:
+    """A readable file name that two different cells never share."""
+    words = re.sub(r"[^A-Za-z0-9.]+", "-", f"{spec}-{variant}").strip("-.")[:80]
+    return f"{words}-{result_identity[:16]}.arrow"
+
+
+def identity(parts: Mapping[str, Any]) -> str:
+    """SHA-256 in hex of a JSON-able mapping."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def write(result: Result, path: Path) -> None:
+    """Write one cell as an Arrow (Feather) file: a line per query, everything else in the schema's metadata."""
+    import pyarrow as pa  # noqa: PLC0415 - slow to import
+    from pyarrow import feather  # noqa: PLC0415
+
+    columns: dict[str, Any] = {
+        "query": pa.array(result.query_ids, pa.string()),
+        "documents": pa.array(result.documents, pa.list_(pa.string())),
+        "scores": pa.array(result.ranking_scores, pa.list_(pa.float32())),
+        "grades": pa.array([_nullable(grades) for grades in result.grades], pa.list_(pa.int32())),
+    }
+    columns |= {measure: pa.array(values, pa.float64()) for measure, values in result.scores.items()}
+    head = {name: getattr(result, name) for name in _HEAD} | {"schema": SCHEMA, "cost": asdict(result.cost)}
+    table = pa.table(columns).replace_schema_metadata({b"bakeoff": json.dumps(head).encode()})
+    with _whole_or_nothing(path) as half:
+        feather.write_feather(table, half, compression="zstd")
+
+
+def read(path: Path) -> Result:
+    """Read what :func:`write` wrote; raises ResultError if it is missing, damaged, or of another schema."""
+    import pyarrow as pa  # noqa: PLC0415 - slow to import
+    from pyarrow import feather  # noqa: PLC0415
+
+    try:
+        table = feather.read_table(path, memory_map=False)
+        head = json.loads((table.schema.metadata or {})[b"bakeoff"])
+        if head.pop("schema") != SCHEMA:
+            raise ResultError(f"{path}: written by another version of bakeoff; run the evaluation again with --force")
+        columns = {name: table.column(name).to_pylist() for name in ("query", "documents", "scores", "grades")}
+        measures = [name for name in table.column_names if name not in columns]
+        cost = Cost(**head.pop("cost"))
+        return Result(
+            **head,
+            cost=cost,
+            query_ids=tuple(columns["query"]),
+            documents=tuple(np.array(ids, dtype=object) for ids in columns["documents"]),
+            ranking_scores=tuple(np.array(scores, dtype=np.float32) for scores in columns["scores"]),
+            grades=tuple(_sentinel(grades) for grades in columns["grades"]),
+            scores={name: table.column(name).to_numpy() for name in measures},
+        )
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise ResultError(f"{path}: not a readable result ({error}); run the evaluation again with --force") from error
+
+
+def save(board: Leaderboard, folder: Path) -> None:
+    """Write summary.json, whole or not at all; the results it names are already in ``folder``/results."""
+    rows = board.rows()
+    for row, result in zip(rows, board.results, strict=False):
+        row["file"] = f"results/{file_name(result.identity, result.spec, cell_text(result))}"
+    summary = {"schema": SCHEMA, "dataset": dict(board.dataset), "headline": board.headline, "rows": rows}
+    with _whole_or_nothing(folder / SUMMARY) as half:
+        half.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load(folder: str | Path) -> Leaderboard:
+    """Read a leaderboard back from its output folder; raises ResultError if any part of it is unreadable."""
+    folder = Path(folder)
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        if summary["schema"] != SCHEMA:
+            raise ResultError(f"{folder / SUMMARY}: schema {summary['schema']}, this bakeoff reads {SCHEMA}")
+        rows = summary["rows"]
+        return Leaderboard(
+            dataset=summary["dataset"],
+            headline=summary["headline"],
+            results=tuple(read(folder / row["file"]) for row in rows if row["status"] == "ok"),
+            absences=tuple(Absence(r["model"], r["status"], r["reason"]) for r in rows if r["status"] != "ok"),
+            folder=folder,
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        fix = "it is made by bakeoff eval"
+        raise ResultError(f"{folder / SUMMARY}: not a readable leaderboard ({error!r}); {fix}") from error
+
+
+def cell_text(result: Result) -> str:
+    """The cell's place in the grid as text, such as ``256-float32-Flat``."""
+    return f"{result.dim}-{result.precision}-{result.index}" if result.dim else ""
+
+
+_HEAD = (
+    *("identity", "model", "spec", "dim", "native_dim", "precision", "index", "trained", "floor"),
+    *("device", "depth", "dataset", "fingerprint", "environment"),
+)
+
+
+def _row(result: Result) -> dict[str, Any]:
+    return {
+        "model": result.spec,
+        "dim": result.dim or None,
+        "native_dim": result.native_dim or None,
+        "trained_dim": result.trained,
+        "precision": result.precision if result.dim else None,
+        "index": result.index if result.dim else None,
+        "device": result.device,
+        "floor": result.floor,
+        "metrics": {measure: result.mean(measure) for measure in result.scores},
+        "cost": asdict(result.cost),
+        "licence": result.model.get("licence", ""),
+        "identity": result.identity,
+        "status": "ok",
+    }
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    nested = row.get("metrics", {}) | row.get("cost", {})
+    return {name: value for name, value in row.items() if name not in ("metrics", "cost")} | nested
+
+
+def _nullable(grades: NDArray[np.int32]) -> list[int | None]:
+    return [None if grade == UNJUDGED else int(grade) for grade in grades]
+
+
+def _sentinel(grades: Sequence[int | None]) -> NDArray[np.int32]:
+    return np.array([UNJUDGED if grade is None else grade for grade in grades], dtype=np.int32)
+
+
+class _whole_or_nothing:  # noqa: N801 - reads as a statement
+    """Give a path beside the target to write to; on success it takes the target's place, else it goes."""
+
+    def __init__(self, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".half-")
+        os.close(handle)
+        self.target, self.half = target, Path(name)
+
+    def __enter__(self) -> Path:
+        return self.half
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.half.chmod(0o644)
+            self.half.replace(self.target)
+        else:
+            self.half.unlink(missing_ok=True)

@@ -1,0 +1,272 @@
+"""The one flow: dataset and models in, a leaderboard out.
+
+Each model's texts are embedded once, batch by batch into the store; every cell of the grid is then a view of the
+stored native vectors. A model that fails becomes a row that says why, and the others go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import catalog, result, shipped, store, vectors
+from harness.dataset import Dataset, Document, Query
+from harness.embedder import Embedder, Item, Model, Role
+from harness.environment import environment
+from harness.errors import HarnessError, OptionError
+from harness.experiment import Dim, System, Variant, grid
+from harness.index import NOTHING, Index, Ranking, default_threads
+from harness.metrics import Measure, score
+from harness.progress import Progress, Silent
+from harness.result import Absence, Cost, Leaderboard, Result
+from harness.store import Stored, VectorStore
+
+DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10", "map@100", "precision@10", "success@10")
+MIN_DEPTH = 100
+_BATCH_SECONDS = 2.0  # a batch is one commit: what a kill can lose
+_MAX_BATCH = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What stays the same for all models of one call."""
+
+    dataset: Dataset
+    store: VectorStore
+    measures: tuple[Measure, ...]
+    dims: Sequence[Dim] | None
+    depth: int
+    threads: int
+    out: Path | None
+    force: bool
+    progress: Progress
+
+
+def evaluate(
+    dataset: Dataset | str | Path,
+    models: Sequence[str | Embedder | System] = catalog.DEFAULT_MODELS,
+    *,
+    split: str = "test",
+    dims: Sequence[Dim] | None = None,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    out: str | Path | None = None,
+    store_folder: str | Path | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    floors: bool = True,
+    progress: Progress | None = None,
+) -> Leaderboard:
+    """Measure models on a dataset; the first of ``metrics`` ranks the leaderboard.
+
+    ``dataset`` is a Dataset, a folder in BEIR layout, or a shipped name; ``models`` are specs such as
+    ``st/org/name``, or objects with the Embedder or System protocol. The floors (BM25, random) are added unless
+    ``floors`` is False. With ``out``, finished cells are written there, and read instead of computed again unless
+    ``force``. Raises HarnessError for wrong options or data; a failing model is an Absence in the leaderboard.
+    """
+    measures = tuple(dict.fromkeys(Measure.parse(text) for text in metrics))
+    if not measures:
+        raise OptionError("no metric was given; write for instance ndcg@10")
+    data = dataset if isinstance(dataset, Dataset) else shipped.load(dataset, split)
+    vector_store = VectorStore(Path(store_folder) if store_folder else shipped.cache_folder() / "store")
+    run = _Run(
+        dataset=data,
+        store=vector_store,
+        measures=measures,
+        dims=dims,
+        depth=max(MIN_DEPTH, *(measure.cutoff for measure in measures)),
+        threads=threads or default_threads(),
+        out=Path(out) if out is not None else None,
+        force=force,
+        progress=progress or Silent(),
+    )
+    try:
+        results, absences = _evaluate_all(run, _with_floors(models) if floors else list(models))
+    finally:
+        vector_store.close()
+    headline = str(measures[0])
+    board = Leaderboard(
+        dataset=data.facts(),
+        headline=headline,
+        results=result.sort_results(results, headline),
+        absences=tuple(absences),
+        folder=run.out,
+    )
+    if run.out is not None:
+        result.save(board, run.out)
+    return board
+
+
+def _with_floors(models: Sequence[str | Embedder | System]) -> list[str | Embedder | System]:
+    return [*(floor for floor in catalog.FLOORS if floor not in models), *models]
+
+
+def _evaluate_all(run: _Run, models: Iterable[str | Embedder | System]) -> tuple[list[Result], list[Absence]]:
+    results: dict[str, Result] = {}
+    absences: list[Absence] = []
+    for model in models:
+        spec = model if isinstance(model, str) else str(model.model)
+        try:
+            system = catalog.load(model) if isinstance(model, str) else model
+            absences += [Absence(spec, "skipped", reason) for reason in _too_large(run, system.model)]
+            for cell in _evaluate(run, spec, system):
+                results.setdefault(cell.identity, cell)
+        except HarnessError as error:
+            absences.append(Absence(spec, "failed", str(error).removeprefix(f"{spec}: ")))
+        except MemoryError as error:
+            absences.append(Absence(spec, "failed", f"out of memory: {error}"))
+        except Exception as error:  # noqa: BLE001 - whatever a model's own code raises must not stop the others
+            line = (str(error).splitlines() or [""])[0]
+            absences.append(Absence(spec, "failed", f"{type(error).__name__}: {line}"))
+        if absences and absences[-1].spec == spec:
+            run.progress.note(f"{spec}: {absences[-1].status}: {absences[-1].reason}")
+    return list(results.values()), absences
+
+
+def _too_large(run: _Run, model: Model) -> list[str]:
+    dims = [dim for dim in run.dims or () if dim != "native" and model.dim and dim > model.dim]
+    return [f"dim {dim} is larger than the native {model.dim}" for dim in dims]
+
+
+def _evaluate(run: _Run, spec: str, system: Embedder | System) -> Iterator[Result]:
+    model = system.model
+    dims = run.dims and [dim for dim in run.dims if dim == "native" or dim <= (model.dim or dim)]
+    variants = grid(model, dims) if dims or run.dims is None else []
+    identities = {variant: _identity(run, model, variant) for variant in variants}
+    stored: tuple[Stored, Stored] | None = None
+    for variant, cell in identities.items():
+        path = run.out / "results" / result.file_name(cell, spec, str(variant).strip("-")) if run.out else None
+        known = result.read(path) if path and path.exists() and not run.force else None
+        if known is None:
+            if isinstance(system, System):
+                ranking, cost, device = _ask(run, system)
+            else:
+                stored = stored or (_embed(run, spec, system, "document"), _embed(run, spec, system, "query"))
+                ranking, cost, device = _search(run, model, variant, *stored)
+            known = _result(run, spec, model, variant, cell, ranking, cost, device)
+        elif not {str(measure) for measure in run.measures} <= set(known.scores):
+            known = replace(known, scores={**known.scores, **_scores(run, _ranked_rows(run.dataset, known))})
+        if path is not None:
+            if not path.exists() or run.force or len(known.scores) > len(result.read(path).scores):
+                result.write(known, path)
+        yield replace(known, scores={str(measure): known.scores[str(measure)] for measure in run.measures})
+
+
+def _identity(run: _Run, model: Model, variant: Variant) -> str:
+    return result.identity({
+        "schema": result.SCHEMA,
+        "dataset": list(run.dataset.fingerprint),
+        "model": model.digest(),
+        "variant": [variant.dim, variant.precision, variant.index],
+        "depth": run.depth,
+    })
+
+
+def _embed(run: _Run, spec: str, embedder: Embedder, role: Role) -> Stored:
+    """Fill the store with what it lacks, longest texts first, and read everything back in the dataset's order.
+
+    One batch is one commit, sized to take about two seconds. A second process that works on the same model
+    begins with the shortest, so the two meet instead of running side by side.
+    """
+    items = [_item(entry) for entry in (run.dataset.documents if role == "document" else run.dataset.queries)]
+    keys = store.keys(embedder.model, role, items)
+    missing = run.store.missing(keys)
+    if missing:
+        embedder.prepare()
+    weight = sum(len(items[position].full) for position in missing)
+    with run.store.filling(embedder.model) as first, run.progress.stage(f"{spec} {role}s", len(missing), weight) as advance:
+        missing.sort(key=lambda position: len(items[position].full), reverse=first)
+        size, start = embedder.batch, 0
+        while start < len(missing):
+            batch = missing[start : start + size]
+            start += len(batch)
+            todo = [batch[at] for at in run.store.missing([keys[position] for position in batch])]
+            if todo:
+                began = time.perf_counter()
+                embedded = embedder.embed([items[position] for position in todo], role)
+                seconds = time.perf_counter() - began
+                run.store.add([keys[position] for position in todo], embedded, seconds, embedder.model)
+                size = min(_MAX_BATCH, max(embedder.batch, min(2 * size, int(len(todo) * _BATCH_SECONDS / max(seconds, 1e-6)))))
+            advance(len(batch), sum(len(items[position].full) for position in batch))
+    return run.store.read(keys)
+
+
+def _item(entry: Document | Query) -> Item:
+    return Item(entry.text, entry.title if isinstance(entry, Document) else "", entry.image)
+
+
+def _search(run: _Run, model: Model, variant: Variant, documents: Stored, queries: Stored) -> tuple[Ranking, Cost, str]:
+    began = time.perf_counter()
+    index = Index.build(documents.matrix, variant.dim, run.threads)
+    built = time.perf_counter()
+    ranking = index.search(vectors.truncate(queries.matrix, variant.dim), run.depth, run.dataset.tie_order())
+    searched = time.perf_counter()
+    lengths = np.concatenate([documents.tokens, queries.tokens])
+    tokens = int(lengths.sum()) if (lengths >= 0).all() else None
+    cut = int((documents.tokens > model.max_tokens).sum()) if model.max_tokens else 0
+    cost = Cost(
+        document_seconds=float(documents.seconds.sum()),
+        query_seconds=float(queries.seconds.sum()),
+        build_seconds=built - began,
+        search_seconds=searched - built,
+        bytes=index.nbytes,
+        tokens=tokens,
+        truncated_documents=cut if tokens is not None else None,
+        usd=None if tokens is None else tokens * model.usd_per_million_tokens / 1e6,
+    )
+    return ranking, cost, index.device
+
+
+def _ask(run: _Run, system: System) -> tuple[Ranking, Cost, str]:
+    began = time.perf_counter()
+    ranking = system.rank(run.dataset, run.depth)
+    return ranking, Cost(search_seconds=time.perf_counter() - began), "cpu"
+
+
+def _scores(run: _Run, rows: Any) -> dict[str, Any]:
+    return {str(measure): values for measure, values in score(run.dataset.judgements, rows, run.measures).items()}
+
+
+def _ranked_rows(dataset: Dataset, known: Result) -> Any:
+    """The document rows ``(queries, depth)`` of a stored ranking, padded with NOTHING."""
+    rows = {document.id: row for row, document in enumerate(dataset.documents)}
+    where = {query: line for line, query in enumerate(known.query_ids)}
+    ranked = np.full((len(dataset.queries), known.depth), NOTHING, dtype=np.int64)
+    for line, query in enumerate(dataset.queries):
+        ids = known.documents[where[query.id]]
+        ranked[line, : len(ids)] = [rows[document] for document in ids]
+    return ranked
+
+
+def _result(
+    run: _Run, spec: str, model: Model, variant: Variant, cell: str, ranking: Ranking, cost: Cost, device: str
+) -> Result:
+    ids = np.array([document.id for document in run.dataset.documents], dtype=object)
+    grades = run.dataset.judgements.grade(ranking.rows)
+    found = [line[line != NOTHING] for line in ranking.rows]
+    return Result(
+        identity=cell,
+        model=asdict(model),
+        spec=spec,
+        dim=variant.dim,
+        native_dim=model.dim,
+        precision=variant.precision,
+        index=variant.index,
+        trained=variant.trained,
+        floor=spec in catalog.FLOORS,
+        device=device,
+        depth=run.depth,
+        dataset=run.dataset.about.name,
+        fingerprint=run.dataset.fingerprint._asdict(),
+        query_ids=tuple(query.id for query in run.dataset.queries),
+        documents=tuple(ids[line] for line in found),
+        ranking_scores=tuple(scores[: len(line)] for scores, line in zip(ranking.scores, found, strict=True)),
+        grades=tuple(line_grades[: len(line)] for line_grades, line in zip(grades, found, strict=True)),
+        scores=_scores(run, ranking.rows),
+        cost=cost,
+        environment=environment() | {"threads": run.threads, "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
+    )
