@@ -1,0 +1,53 @@
+# bakeoff: `make eval` measures, `make test` tests; both set up .venv first, once.
+
+DATA    ?= quickstart
+MODELS  ?=
+ARGS    ?=
+PYTHON  ?= python3
+TORCH   ?= 2.13.0
+BIN     := .venv/bin
+
+# faiss-gpu and faiss-cpu exclude each other: gpu where a GPU answers or GPU=1 says so, else cpu
+FAISS   := $(if $(filter 1,$(GPU)),gpu,$(if $(filter 0,$(GPU)),cpu,$(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)))
+
+.PHONY: help eval test check fix bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+eval: .venv/run-$(FAISS) ## measure: make eval DATA=folder-or-name MODELS="a b c" ARGS="--dims 256,64"
+	$(BIN)/bakeoff eval "$(DATA)" $(foreach model,$(MODELS),--model "$(model)") $(ARGS)
+
+test: .venv/dev-$(FAISS) ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/dev-$(FAISS) ## lint, format and types, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: .venv/dev-$(FAISS) ## mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/dev-$(FAISS) ## paired measurements; needs ../shared/data and a zoo: make bench ZOO=folder
+	ZOO="$(ZOO)" $(BIN)/python benchmarks/parity.py
+	ZOO="$(ZOO)" $(BIN)/python benchmarks/against_mteb.py
+
+clean: ## remove the environment and everything made here; the user's cache of vectors stays
+	rm -rf .venv out dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# torch first, in this version: a plain torch brings gigabytes of CUDA on Linux
+.venv/run-$(FAISS): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("bakeoff needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch==$(TORCH)
+	$(BIN)/pip uninstall --quiet --yes $(if $(filter gpu,$(FAISS)),faiss-cpu,faiss-gpu) 2>/dev/null || true
+	$(BIN)/pip install --quiet --editable '.[$(FAISS)]'
+	@rm -f .venv/run-* .venv/dev-*
+	@touch $@
+
+.venv/dev-$(FAISS): .venv/run-$(FAISS)
+	$(BIN)/pip install --quiet --editable '.[$(FAISS),dev]'
+	@touch $@

@@ -1,0 +1,115 @@
+"""What the terminal shows: bars while work goes on (plain lines where there is no terminal), tables at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from harness.progress import Advance
+
+if TYPE_CHECKING:
+    from harness.result import Leaderboard
+    from harness.verdict import Verdict
+    from reports.table import Column
+
+_LINE_SECONDS = 5.0  # between two plain lines of one stage
+
+
+class Lines:
+    """Progress as plain lines on standard error, a few a minute."""
+
+    @contextmanager
+    def stage(self, label: str, items: int, weight: int) -> Iterator[Advance]:
+        """Print how far the stage is, its rate and the time left, every few seconds and at its end."""
+        began = last = time.monotonic()
+        done = weighed = 0
+
+        def advance(more: int, heavier: int) -> None:
+            nonlocal last, done, weighed
+            done, weighed = done + more, weighed + heavier
+            now = time.monotonic()
+            if done < items and now - last < _LINE_SECONDS:
+                return
+            last, seconds = now, max(now - began, 1e-9)
+            left = f", {_duration(seconds * (weight - weighed) / max(weighed, 1))} left" if done < items else ""
+            self.note(f"{label}: {done:,} of {items:,}, {done / seconds:,.0f} a second{left}")
+
+        yield advance
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        print(text, file=sys.stderr, flush=True)
+
+
+class Bars:
+    """Progress as a bar with rate and time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415 - not needed for --help
+
+        self._console = Console(stderr=True)
+
+    @contextmanager
+    def stage(self, label: str, items: int, weight: int) -> Iterator[Advance]:
+        """Draw a bar whose length follows the weight and whose count follows the items."""
+        from rich import progress  # noqa: PLC0415 - not needed for --help
+
+        if not items:
+            yield lambda items, weight: None
+            return
+        columns = (
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.TextColumn("{task.fields[done]:,} of {task.fields[items]:,}, {task.fields[rate]:,.0f} a second,"),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("left"),
+        )
+        began, done = time.monotonic(), 0
+        with progress.Progress(*columns, console=self._console, transient=True) as bar:
+            task = bar.add_task(label, total=max(weight, 1), done=0, items=items, rate=0.0)
+
+            def advance(more: int, heavier: int) -> None:
+                nonlocal done
+                done += more
+                bar.update(task, advance=heavier, done=done, rate=done / max(time.monotonic() - began, 1e-9))
+
+            yield advance
+        self.note(f"{label}: {done:,} in {_duration(time.monotonic() - began)}")
+
+    def note(self, text: str) -> None:
+        """Print one line above the bar."""
+        self._console.print(text, markup=False, highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
+    """Print the leaderboard, the picks and the models without a result on standard output."""
+    from rich.console import Console  # noqa: PLC0415 - not needed for --help
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    used = [column for column in columns if any(column.text(result) != "–" for result in board.results)]
+    table = Table(title=f"{board.dataset['name']}: {board.dataset['documents']:,} documents, {board.dataset['queries']:,} queries")
+    for place, column in enumerate(used):
+        table.add_column(column.heading, justify="right" if place else "left", overflow="fold" if place == 0 else "ellipsis")
+    for result in board.results:
+        table.add_row(*(Text(column.text(result)) for column in used), style="dim" if result.floor else None)
+    if board.results:
+        console.print(table)
+    picks = Table(title="Choosing a model", caption=verdict.caveat)
+    for heading in ("what for", "choose", "why"):
+        picks.add_column(heading, overflow="fold")
+    for pick in verdict.picks:
+        picks.add_row(pick.question, Text(pick.result.name if pick.result else "nothing"), Text(pick.reason))
+    console.print(picks)
+    for absence in board.absences:
+        console.print(f"{absence.status}: {absence.spec}: {absence.reason}", markup=False, highlight=False, soft_wrap=True)

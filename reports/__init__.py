@@ -1,0 +1,27 @@
+"""Results in, pages out: ``write`` turns a leaderboard into files that a person reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.result import Leaderboard
+from harness.verdict import choose
+from reports import choosing, page, table
+
+__all__ = ["write"]
+
+
+def write(board: Leaderboard, folder: Path) -> dict[str, Path]:
+    """Write leaderboard.csv, choosing.md and leaderboard.html; returns name -> path. Each appears whole or not at all."""
+    verdict = choose(board)
+    texts = {
+        "leaderboard.csv": table.csv(board),
+        "choosing.md": choosing.markdown(board, verdict),
+        "leaderboard.html": page.html(board, verdict),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        half = folder / f".half-{name}"
+        half.write_text(text, encoding="utf-8")
+        half.replace(folder / name)
+    return {name: folder / name for name in texts}

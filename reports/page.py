@@ -1,0 +1,77 @@
+"""leaderboard.html: one self-contained file, no network, corpus text always text."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+from harness.result import Leaderboard, Result
+from harness.verdict import Verdict
+from reports import plots
+from reports.table import columns
+
+
+def html(board: Leaderboard, verdict: Verdict) -> str:
+    """Render the page."""
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - not needed to import harness
+    from markupsafe import Markup  # noqa: PLC0415
+
+    template = files("reports").joinpath("templates/leaderboard.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    shown = columns(board)
+    top = max((result.mean(board.headline) for result in board.results), default=0.0)
+    return environment.from_string(template).render(
+        board=board,
+        facts=_facts(board),
+        verdict=verdict,
+        columns=shown,
+        rows=[_row(result, board, shown, top) for result in board.results],
+        plot=Markup(plots.by_dimension(board)),  # noqa: S704 - matplotlib escapes its texts
+        environment=_environment(board),
+    )
+
+
+def _row(result: Result, board: Leaderboard, shown: list[Any], top: float) -> dict[str, Any]:
+    cells = []
+    for column in shown:
+        value = column.value(result)
+        number = value if isinstance(value, (int, float)) else result.dim if column.heading == "dim" else None
+        cells.append({"text": column.text(result), "number": number, "bar": column.heading == board.headline})
+    share = 100 * result.mean(board.headline) / top if top else 0.0
+    return {"cells": cells, "share": f"{share:.1f}", "floor": result.floor}
+
+
+def _facts(board: Leaderboard) -> list[tuple[str, str]]:
+    facts = board.dataset
+    shown = [
+        ("Description", facts["description"]),
+        ("Task", facts["task"]),
+        ("Licence", facts["licence"]),
+        ("Split", facts["split"]),
+        ("Documents", f"{facts['documents']:,}, {facts['mean_words']:.0f} words on average, the longest {facts['longest_words']:,}"),
+        ("Images", f"{facts['images']:,}" if facts["images"] else ""),
+        ("Same text twice", f"{facts['duplicate_documents']:,} documents" if facts["duplicate_documents"] else ""),
+        ("Queries", f"{facts['queries']:,}, {facts['relevant_per_query']:.1f} relevant documents each"),
+        ("Left out", f"{facts['queries_left_out']:,} queries without a relevant document" if facts["queries_left_out"] else ""),
+        ("Passed over", f"{facts['entries_skipped']:,} empty entries (skip_empty)" if facts["entries_skipped"] else ""),
+        ("Judgements", f"{facts['judgements']:,}"),
+        *(
+            (f"Queries by {name}", ", ".join(f"{value} {count}" for value, count in sorted(counts.items())))
+            for name, counts in facts["query_tags"].items()
+        ),
+        ("Fingerprint", ", ".join(f"{part} {digest[:12]}" for part, digest in facts["fingerprint"].items())),
+    ]
+    return [(name, text) for name, text in shown if text]
+
+
+def _environment(board: Leaderboard) -> list[tuple[str, str]]:
+    """Each fact of where the cells were measured; several values where cells came from several runs."""
+    seen: dict[str, list[str]] = {}
+    for result in board.results:
+        for name, value in [*result.environment.items(), ("device of the search", result.device)]:
+            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+            if text not in seen.setdefault(name, []):
+                seen[name].append(text)
+    times = sorted(seen.pop("measured", []))
+    shown = [(name.replace("_", " "), "; ".join(texts)) for name, texts in seen.items()]
+    return [*shown, ("measured", times[0] if times[:1] == times[-1:] else f"{times[0]} to {times[-1]}")] if times else shown
