@@ -8,16 +8,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from harness.dataset import SKIP_EMPTY_FIX, About, Dataset, Document, Query, is_empty
+from harness.dataset import SKIP_EMPTY_FIX, About, Dataset, Document, Entry, Query, is_empty
 from harness.errors import DatasetError, nearest
 
 LAYOUT = "corpus.jsonl, queries.jsonl and qrels/test.tsv"
 ABOUT_KEYS = ("name", "description", "task", "licence", "tags", "skip_empty", "builder")
-Entry = TypeVar("Entry", Document, Query)
 
 
 class _Line(msgspec.Struct, frozen=True):

@@ -25,7 +25,7 @@ _USER_OPTIONS = tuple(f.name for f in fields(Settings))
 
 def providers() -> list[str]:
     """The providers there are, as users write them: one per module of the package ``providers``."""
-    import providers as package  # noqa: PLC0415 - a package of data and lazy modules, looked up by name
+    import providers as package
 
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__))
 

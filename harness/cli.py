@@ -40,12 +40,31 @@ def main(debug: bool) -> None:
 
 @main.command("eval")
 @click.argument("data", default="quickstart")
-@click.option("--model", "-m", "models", multiple=True, metavar="PROVIDER/MODEL", help="A model, as in st/org/name or wordllama/256; repeat for more. Options go behind it: st/org/name?max_tokens=512.")
+@click.option(
+    "--model",
+    "-m",
+    "models",
+    multiple=True,
+    metavar="PROVIDER/MODEL",
+    help="A model, as in st/org/name or wordllama/256; repeat for more. Options go behind it: st/org/name?max_tokens=512.",
+)
 @click.option("--split", default="test", show_default=True, help="Which judgements: qrels/SPLIT.tsv.")
-@click.option("--dims", metavar="LIST", help="Dimensions to measure, as 256,64 or native. Default: the native one and the model's Matryoshka dimensions, else powers of two down to 32.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME@K", help="ndcg, recall, mrr, map, precision or success at a cut-off; the first ranks the table. Default: ndcg@10 and six more.")
+@click.option(
+    "--dims",
+    metavar="LIST",
+    help="Dimensions to measure, as 256,64 or native. Default: the native one and the model's Matryoshka dimensions, else powers of two down to 32.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME@K",
+    help="ndcg, recall, mrr, map, precision or success at a cut-off; the first ranks the table. Default: ndcg@10 and six more.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where the results go. Default: out/NAME-OF-DATASET.")
-@click.option("--store", type=click.Path(path_type=Path), help="Where vectors are kept. Default: $BAKEOFF_CACHE/store, else ~/.cache/bakeoff/store.")
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="Where vectors are kept. Default: $BAKEOFF_CACHE/store, else ~/.cache/bakeoff/store."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads for searching. Default: all cores.")
 @click.option("--force", is_flag=True, help="Compute finished cells again (vectors in the store are still used).")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
@@ -66,12 +85,12 @@ def evaluate(
     BM25 and a random order are always measured along. Without --model: bm25, random, wordllama/256 and
     packaged/all-MiniLM-L6-v2.
     """
-    from harness import catalog, console, runner, shipped  # noqa: PLC0415 - --help must not wait for these
-    from harness.experiment import parse_dims  # noqa: PLC0415
-    from harness.progress import Silent  # noqa: PLC0415
-    from harness.verdict import choose  # noqa: PLC0415
-    from reports import write  # noqa: PLC0415
-    from reports.table import columns  # noqa: PLC0415
+    from harness import catalog, console, runner, shipped
+    from harness.experiment import parse_dims
+    from harness.progress import Silent
+    from harness.verdict import choose
+    from reports import write
+    from reports.table import columns
 
     wanted = [str(Measure.parse(metric)) for metric in metrics] or runner.DEFAULT_METRICS
     cut = parse_dims(dims) if dims is not None else None
@@ -98,10 +117,10 @@ def evaluate(
 @click.argument("folder", type=click.Path(path_type=Path))
 def show(folder: Path) -> None:
     """Print the leaderboard in FOLDER (out/NAME) again, and write its pages anew, without measuring anything."""
-    from harness import console, result  # noqa: PLC0415 - --help must not wait for these
-    from harness.verdict import choose  # noqa: PLC0415
-    from reports import write  # noqa: PLC0415
-    from reports.table import columns  # noqa: PLC0415
+    from harness import console, result
+    from harness.verdict import choose
+    from reports import write
+    from reports.table import columns
 
     board = result.load(folder)
     write(board, folder)
@@ -111,7 +130,7 @@ def show(folder: Path) -> None:
 @main.command("models")
 def models() -> None:
     """List the providers, and the models that the catalog knows something of."""
-    from harness import catalog  # noqa: PLC0415 - --help must not wait for it
+    from harness import catalog
 
     click.echo("providers: " + ", ".join(catalog.providers()))
     for name, known in sorted(catalog.entries().items()):
@@ -122,7 +141,7 @@ def models() -> None:
 @main.command("datasets")
 def datasets() -> None:
     """List the datasets that come with bakeoff."""
-    from harness import beir, shipped  # noqa: PLC0415 - --help must not wait for them
+    from harness import beir, shipped
 
     for name in shipped.names():
         click.echo(f"{name}: {beir.read_about(shipped.root() / name).get('description', '')}")

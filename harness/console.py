@@ -6,16 +6,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from harness.progress import Advance
-
-if TYPE_CHECKING:
-    from harness.result import Leaderboard
-    from harness.verdict import Verdict
-    from reports.table import Column
+from harness.result import Leaderboard
+from harness.verdict import Verdict
+from reports.table import NOTHING, Column
 
 _LINE_SECONDS = 5.0  # between two plain lines of one stage
+_MEASURES = 2  # columns of measures that fit a terminal
 
 
 class Lines:
@@ -48,17 +46,17 @@ class Bars:
     """Progress as a bar with rate and time left."""
 
     def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415 - not needed for --help
+        from rich.console import Console
 
         self._console = Console(stderr=True)
 
     @contextmanager
     def stage(self, label: str, items: int, weight: int) -> Iterator[Advance]:
         """Draw a bar whose length follows the weight and whose count follows the items."""
-        from rich import progress  # noqa: PLC0415 - not needed for --help
+        from rich import progress
 
         if not items:
-            yield lambda items, weight: None
+            yield lambda _items, _weight: None
             return
         columns = (
             progress.TextColumn("{task.description}", markup=False),
@@ -92,15 +90,16 @@ def _duration(seconds: float) -> str:
 
 def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
     """Print the leaderboard, the picks and the models without a result on standard output."""
-    from rich.console import Console  # noqa: PLC0415 - not needed for --help
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    used = [column for column in columns if any(column.text(result) != "–" for result in board.results)]
+    measures = list(board.results[0].scores)[_MEASURES:] if board.results else []  # the page has them all
+    used = [c for c in columns if c.heading not in measures and any(c.text(result) != NOTHING for result in board.results)]
     table = Table(title=f"{board.dataset['name']}: {board.dataset['documents']:,} documents, {board.dataset['queries']:,} queries")
     for place, column in enumerate(used):
-        table.add_column(column.heading, justify="right" if place else "left", overflow="fold" if place == 0 else "ellipsis")
+        table.add_column(column.heading, justify="right" if place else "left", no_wrap=True)
     for result in board.results:
         table.add_row(*(Text(column.text(result)) for column in used), style="dim" if result.floor else None)
     if board.results:

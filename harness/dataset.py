@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.errors import DatasetError
 from harness.metrics import Judgements
 
+Entry = TypeVar("Entry", "Document", "Query")
 Qrels = Mapping[str, Mapping[str, int]]
 """query id -> document id -> grade"""
 
@@ -100,15 +101,12 @@ class Dataset:
         """
         about = About(name=about) if isinstance(about, str) else about
         documents, queries = tuple(documents), tuple(queries)
-        document_rows, query_rows = _rows(documents, "document"), _rows(queries, "query")
-        _check_qrels(qrels, query_rows, document_rows)
-        empty = {entry.id for entry in (*documents, *queries) if is_empty(entry)}
-        if empty and not skip_empty:
-            raise DatasetError(f"{about.name}: {sorted(empty)[0]!r} has neither text nor image; {SKIP_EMPTY_FIX}")
-        kept = tuple(document for document in documents if document.id not in empty)
+        _check_qrels(qrels, _rows(queries, "query"), _rows(documents, "document"))
+        kept = _not_empty(documents, about.name, skip_empty)
+        askable = _not_empty(queries, about.name, skip_empty)
         rows = {document.id: row for row, document in enumerate(kept)}
         judged = {q: {d: g for d, g in grades.items() if d in rows} for q, grades in qrels.items()}
-        asked = tuple(query for query in queries if query.id not in empty and _has_relevant(judged.get(query.id, {})))
+        asked = tuple(query for query in askable if _has_relevant(judged.get(query.id, {})))
         if not asked:
             raise DatasetError(f"{about.name}: no query of split {split!r} has a relevant document (a grade of 1 or more)")
         triples = [(q, rows[d], g) for q, query in enumerate(asked) for d, g in judged[query.id].items()]
@@ -125,7 +123,7 @@ class Dataset:
                 _digest(f"{q.id}\t{d}\t{g}" for q in asked for d, g in judged[q.id].items()),
             ),
             left_out=len(qrels.keys() - {query.id for query in asked}),
-            skipped=len(documents) - len(kept) + sum(query.id in empty for query in queries),
+            skipped=len(documents) - len(kept) + len(queries) - len(askable),
         )
 
     def tie_order(self) -> NDArray[np.int64]:
@@ -178,6 +176,14 @@ def _tie_order(ids: tuple[str, ...]) -> NDArray[np.int64]:
     order[sorted(range(len(ids)), key=ids.__getitem__, reverse=True)] = np.arange(len(ids))
     order.setflags(write=False)
     return order
+
+
+def _not_empty(entries: Sequence[Entry], dataset: str, skip_empty: bool) -> tuple[Entry, ...]:
+    kept = tuple(entry for entry in entries if not is_empty(entry))
+    if len(kept) < len(entries) and not skip_empty:
+        first = next(entry.id for entry in entries if is_empty(entry))
+        raise DatasetError(f"{dataset}: {first!r} has neither text nor image; {SKIP_EMPTY_FIX}")
+    return kept
 
 
 def _rows(entries: Sequence[Document | Query], what: str) -> dict[str, int]:

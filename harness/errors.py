@@ -1,11 +1,11 @@
 """The errors that a user sees, each one sentence with the value, what is allowed, and the fix.
 
-    HarnessError            anything a user can mend; the command line prints it without a traceback
-    ├── OptionError         an option, a flag or a key of a settings file
-    ├── DatasetError        a corpus, queries or judgements
-    ├── ModelError          a model that cannot be loaded, or vectors that cannot be used
-    ├── StoreError          the vector store on disk
-    └── ResultError         a result or a leaderboard on disk
+HarnessError            anything a user can mend; the command line prints it without a traceback
+├── OptionError         an option, a flag or a key of a settings file
+├── DatasetError        a corpus, queries or judgements
+├── ModelError          a model that cannot be loaded, or vectors that cannot be used
+├── StoreError          the vector store on disk
+└── ResultError         a result or a leaderboard on disk
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def import_faiss() -> Any:
         fix = "pip uninstall faiss-cpu faiss-gpu, then install bakeoff[cpu] or bakeoff[gpu]"
         raise OptionError(f"faiss-cpu and faiss-gpu are both installed and break each other: {fix}")
     try:
-        import faiss  # noqa: PLC0415 - heavy, and `bakeoff --help` must not wait for it
+        import faiss
     except ImportError as error:
         raise OptionError(f"no usable faiss ({error}): install bakeoff[cpu], or bakeoff[gpu] on Linux with CUDA 12") from error
     return faiss

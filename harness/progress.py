@@ -26,9 +26,9 @@ class Silent:
     """Listens to nothing."""
 
     @contextmanager
-    def stage(self, label: str, items: int, weight: int) -> Iterator[Advance]:
+    def stage(self, label: str, items: int, weight: int) -> Iterator[Advance]:  # noqa: ARG002 - the protocol's names
         """Take every report and drop it."""
-        yield lambda items, weight: None
+        yield lambda _items, _weight: None
 
     def note(self, text: str) -> None:
         """Say nothing."""

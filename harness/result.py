@@ -120,7 +120,7 @@ class Leaderboard:
     @property
     def frame(self) -> pandas.DataFrame:
         """The rows as a pandas DataFrame; measures and costs are columns."""
-        import pandas  # noqa: PLC0415 - slow to import, and only needed here
+        import pandas
 
         return pandas.DataFrame([_flat(row) for row in self.rows()])
 
@@ -130,10 +130,10 @@ def sort_results(results: Sequence[Result], headline: str) -> tuple[Result, ...]
     return tuple(sorted(results, key=lambda r: (-r.mean(headline), r.spec, -r.dim)))
 
 
-def file_name(result_identity: str, spec: str, variant: str) -> str:
+def file_name(cell_identity: str, spec: str, dim: int) -> str:
     """A readable file name that two different cells never share."""
-    words = re.sub(r"[^A-Za-z0-9.]+", "-", f"{spec}-{variant}").strip("-.")[:80]
-    return f"{words}-{result_identity[:16]}.arrow"
+    words = re.sub(r"[^A-Za-z0-9.]+", "-", spec).strip("-.")[:80]
+    return f"{words}-{f'{dim}-' if dim else ''}{cell_identity[:16]}.arrow"
 
 
 def identity(parts: Mapping[str, Any]) -> str:
@@ -143,8 +143,8 @@ def identity(parts: Mapping[str, Any]) -> str:
 
 def write(result: Result, path: Path) -> None:
     """Write one cell as an Arrow (Feather) file: a line per query, everything else in the schema's metadata."""
-    import pyarrow as pa  # noqa: PLC0415 - slow to import
-    from pyarrow import feather  # noqa: PLC0415
+    import pyarrow as pa
+    from pyarrow import feather
 
     columns: dict[str, Any] = {
         "query": pa.array(result.query_ids, pa.string()),
@@ -161,8 +161,8 @@ def write(result: Result, path: Path) -> None:
 
 def read(path: Path) -> Result:
     """Read what :func:`write` wrote; raises ResultError if it is missing, damaged, or of another schema."""
-    import pyarrow as pa  # noqa: PLC0415 - slow to import
-    from pyarrow import feather  # noqa: PLC0415
+    import pyarrow as pa
+    from pyarrow import feather
 
     try:
         table = feather.read_table(path, memory_map=False)
@@ -189,7 +189,7 @@ def save(board: Leaderboard, folder: Path) -> None:
     """Write summary.json, whole or not at all; the results it names are already in ``folder``/results."""
     rows = board.rows()
     for row, result in zip(rows, board.results, strict=False):
-        row["file"] = f"results/{file_name(result.identity, result.spec, cell_text(result))}"
+        row["file"] = f"results/{file_name(result.identity, result.spec, result.dim)}"
     summary = {"schema": SCHEMA, "dataset": dict(board.dataset), "headline": board.headline, "rows": rows}
     with _whole_or_nothing(folder / SUMMARY) as half:
         half.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -213,11 +213,6 @@ def load(folder: str | Path) -> Leaderboard:
     except (OSError, KeyError, TypeError, ValueError) as error:
         fix = "it is made by bakeoff eval"
         raise ResultError(f"{folder / SUMMARY}: not a readable leaderboard ({error!r}); {fix}") from error
-
-
-def cell_text(result: Result) -> str:
-    """The cell's place in the grid as text, such as ``256-float32-Flat``."""
-    return f"{result.dim}-{result.precision}-{result.index}" if result.dim else ""
 
 
 _HEAD = (
@@ -245,7 +240,7 @@ def _row(result: Result) -> dict[str, Any]:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    nested = row.get("metrics", {}) | row.get("cost", {})
+    nested: dict[str, Any] = row.get("metrics", {}) | row.get("cost", {})
     return {name: value for name, value in row.items() if name not in ("metrics", "cost")} | nested
 
 

@@ -30,6 +30,7 @@ DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10", "map@100", "p
 MIN_DEPTH = 100
 _BATCH_SECONDS = 2.0  # a batch is one commit: what a kill can lose
 _MAX_BATCH = 8192
+_PLURAL: dict[Role, str] = {"document": "documents", "query": "queries"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,31 +140,33 @@ def _evaluate(run: _Run, spec: str, system: Embedder | System) -> Iterator[Resul
     identities = {variant: _identity(run, model, variant) for variant in variants}
     stored: tuple[Stored, Stored] | None = None
     for variant, cell in identities.items():
-        path = run.out / "results" / result.file_name(cell, spec, str(variant).strip("-")) if run.out else None
+        path = run.out / "results" / result.file_name(cell, spec, variant.dim) if run.out else None
         known = result.read(path) if path and path.exists() and not run.force else None
-        if known is None:
+        done = known
+        if done is None:
             if isinstance(system, System):
                 ranking, cost, device = _ask(run, system)
             else:
                 stored = stored or (_embed(run, spec, system, "document"), _embed(run, spec, system, "query"))
                 ranking, cost, device = _search(run, model, variant, *stored)
-            known = _result(run, spec, model, variant, cell, ranking, cost, device)
-        elif not {str(measure) for measure in run.measures} <= set(known.scores):
-            known = replace(known, scores={**known.scores, **_scores(run, _ranked_rows(run.dataset, known))})
-        if path is not None:
-            if not path.exists() or run.force or len(known.scores) > len(result.read(path).scores):
-                result.write(known, path)
-        yield replace(known, scores={str(measure): known.scores[str(measure)] for measure in run.measures})
+            done = _result(run, spec, model, variant, cell, ranking, cost, device)
+        elif not {str(measure) for measure in run.measures} <= set(done.scores):
+            done = replace(done, scores={**done.scores, **_scores(run, _ranked_rows(run.dataset, done))})
+        if path is not None and done is not known:
+            result.write(done, path)
+        yield replace(done, spec=spec, scores={str(measure): done.scores[str(measure)] for measure in run.measures})
 
 
 def _identity(run: _Run, model: Model, variant: Variant) -> str:
-    return result.identity({
-        "schema": result.SCHEMA,
-        "dataset": list(run.dataset.fingerprint),
-        "model": model.digest(),
-        "variant": [variant.dim, variant.precision, variant.index],
-        "depth": run.depth,
-    })
+    return result.identity(
+        {
+            "schema": result.SCHEMA,
+            "dataset": list(run.dataset.fingerprint),
+            "model": model.digest(),
+            "variant": [variant.dim, variant.precision, variant.index],
+            "depth": run.depth,
+        }
+    )
 
 
 def _embed(run: _Run, spec: str, embedder: Embedder, role: Role) -> Stored:
@@ -178,7 +181,7 @@ def _embed(run: _Run, spec: str, embedder: Embedder, role: Role) -> Stored:
     if missing:
         embedder.prepare()
     weight = sum(len(items[position].full) for position in missing)
-    with run.store.filling(embedder.model) as first, run.progress.stage(f"{spec} {role}s", len(missing), weight) as advance:
+    with run.store.filling(embedder.model) as first, run.progress.stage(f"{spec} {_PLURAL[role]}", len(missing), weight) as advance:
         missing.sort(key=lambda position: len(items[position].full), reverse=first)
         size, start = embedder.batch, 0
         while start < len(missing):
@@ -242,9 +245,7 @@ def _ranked_rows(dataset: Dataset, known: Result) -> Any:
     return ranked
 
 
-def _result(
-    run: _Run, spec: str, model: Model, variant: Variant, cell: str, ranking: Ranking, cost: Cost, device: str
-) -> Result:
+def _result(run: _Run, spec: str, model: Model, variant: Variant, cell: str, ranking: Ranking, cost: Cost, device: str) -> Result:
     ids = np.array([document.id for document in run.dataset.documents], dtype=object)
     grades = run.dataset.judgements.grade(ranking.rows)
     found = [line[line != NOTHING] for line in ranking.rows]

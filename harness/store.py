@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,9 +162,9 @@ class VectorStore:
         finally:
             path.unlink(missing_ok=True)  # the pages live until the mapping goes, and a kill leaves nothing behind
 
-    def _select(self, columns: str, keys: Sequence[bytes]) -> list[tuple[object, ...]]:
+    def _select(self, columns: str, keys: Sequence[bytes]) -> list[tuple[Any, ...]]:
         marks = ",".join("?" * len(keys))
-        query = f"SELECT {columns} FROM vectors JOIN shards ON shards.id = shard WHERE key IN ({marks})"
+        query = f"SELECT {columns} FROM vectors JOIN shards ON shards.id = shard WHERE key IN ({marks})"  # noqa: S608 - all ours
         return self._db.execute(query, keys).fetchall()
 
     @contextmanager

@@ -29,7 +29,8 @@ def load(name: str, settings: Settings) -> BM25System:
 
 class BM25System:
     """BM25 over title and text. Words are runs of letters and digits in lower case, without stemming or stop words,
-    so that it is the same floor in every language; Chinese, Japanese and Korean are cut into character pairs."""
+    so that it is the same floor in every language; Chinese, Japanese and Korean are cut into character pairs.
+    """
 
     def __init__(self, settings: Settings) -> None:
         options = (("k1", str(K1)), ("b", str(B)), ("method", "lucene"))
@@ -37,7 +38,7 @@ class BM25System:
 
     def rank(self, dataset: Dataset, k: int) -> Ranking:
         """Rank the documents that share a word with the query; documents without one are not found."""
-        import bm25s  # noqa: PLC0415 - brings numba or jax along where they are installed
+        import bm25s
 
         retriever = bm25s.BM25(k1=K1, b=B, method="lucene", backend="numpy")
         retriever.index([_words(_text(document)) for document in dataset.documents], show_progress=False)

@@ -55,10 +55,8 @@ class HashEmbedder:
         return Embedded(vectors.astype(np.float32), np.array([len(found) for found in words], dtype=np.int64))
 
     def _text(self, text: str, words: list[str]) -> NDArray[np.float64]:
-        total = _TRACE * _signs(text, self.model.dim)
-        for word in words:
-            total = total + _signs(word, self.model.dim)
-        return total
+        signs = [_signs(word, self.model.dim) for word in words] + [_TRACE * _signs(text, self.model.dim)]
+        return np.asarray(np.sum(signs, axis=0), dtype=np.float64)
 
 
 @lru_cache(maxsize=65_536)

@@ -36,15 +36,17 @@ def load(name: str, settings: Settings) -> SentenceTransformerEmbedder:
 
 def _snapshot(name: str, revision: str | None) -> Path:
     """The cached snapshot of a hub id with its small files, downloaded if need be; its name is the commit."""
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - heavy
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=_SMALL_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         at = f" at revision {revision}" if revision else ""
         fix = "check the name and the network, or give a folder with st/<folder>"
-        raise ModelError(f"{name!r}{at} is neither in the local cache nor to be had from the hub ({type(error).__name__}); {fix}") from error
+        raise ModelError(
+            f"{name!r}{at} is neither in the local cache nor to be had from the hub ({type(error).__name__}); {fix}"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,8 @@ class SentenceTransformerEmbedder:
     def _load(self) -> Any:
         if self._model is not None:
             return self._model
-        from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - imports torch
-        from transformers.utils import logging  # noqa: PLC0415
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()

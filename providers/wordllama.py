@@ -57,8 +57,8 @@ class WordLlamaEmbedder:
 
     def prepare(self) -> None:
         """Read the token table, ``(vocabulary, 256)``, and the tokenizer."""
-        from safetensors.numpy import load_file  # noqa: PLC0415 - heavy
-        from tokenizers import Tokenizer  # noqa: PLC0415 - heavy
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
 
         self._table = load_file(self._weights)["embedding.weight"].astype(np.float32)
         self._tokenizer = Tokenizer.from_file(str(self._tokenizer_file))
@@ -74,4 +74,5 @@ class WordLlamaEmbedder:
             raise ModelError(f"text {items[int(np.argmin(tokens))].full!r} has no token in WordLlama's vocabulary")
         ids = np.minimum(np.concatenate([one.ids for one in encoded]), len(self._table) - 1)
         starts = np.concatenate([[0], np.cumsum(tokens)[:-1]])
-        return Embedded(np.add.reduceat(self._table[ids], starts, axis=0) / tokens[:, None].astype(np.float32), tokens)
+        means = np.add.reduceat(self._table[ids], starts, axis=0) / tokens[:, None]
+        return Embedded(means.astype(np.float32), tokens)

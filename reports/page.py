@@ -13,8 +13,8 @@ from reports.table import columns
 
 def html(board: Leaderboard, verdict: Verdict) -> str:
     """Render the page."""
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - not needed to import harness
-    from markupsafe import Markup  # noqa: PLC0415
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     template = files("reports").joinpath("templates/leaderboard.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -25,10 +25,10 @@ def by_dimension(board: Leaderboard) -> str:
 
 
 def _draw(lines: Mapping[str, Sequence[Result]], floors: Mapping[str, float], headline: str) -> str:
-    import matplotlib  # noqa: PLC0415 - slow to import
+    import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot
 
     style = {"svg.hashsalt": "bakeoff", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11}
     style |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK)
@@ -58,12 +58,12 @@ def _draw(lines: Mapping[str, Sequence[Result]], floors: Mapping[str, float], he
 
 
 def _svg(figure: object, label: str) -> str:
-    from markupsafe import escape  # noqa: PLC0415 - comes with Jinja2
-    from matplotlib import pyplot  # noqa: PLC0415
+    from markupsafe import escape
+    from matplotlib import pyplot
 
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})  # type: ignore[attr-defined]
-    pyplot.close(figure)  # type: ignore[arg-type]
+    pyplot.close(figure)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)

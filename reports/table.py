@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from harness.result import Leaderboard, Result
 from harness.verdict import query_milliseconds
 
+NOTHING = "–"
+"""What stands in a cell that was not, or could not be, measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -22,7 +25,7 @@ class Column:
         """A cell as a reader sees it."""
         value = self.value(result)
         if value is None or value == "":
-            return "–"
+            return NOTHING
         if isinstance(value, float):
             return f"{value:.{self.digits}f}" if self.digits is not None else f"{value:.3g}"
         return f"{value:,}" if isinstance(value, int) else value

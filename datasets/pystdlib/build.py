@@ -76,7 +76,8 @@ def _nested(node: ast.AST, prefix: str) -> Iterator[tuple[str, Definition]]:
 
 def _without_docstrings(node: Definition, source: str) -> str:
     """The source of a definition without its docstring and those of everything inside it: a class would else quote
-    the queries of its methods."""
+    the queries of its methods.
+    """
     lines = source.splitlines()
     dropped: set[int] = set()
     for inner in ast.walk(node):
