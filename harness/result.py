@@ -122,7 +122,9 @@ class Leaderboard:
         """The rows as a pandas DataFrame; measures and costs are columns."""
         import pandas
 
-        return pandas.DataFrame([_flat(row) for row in self.rows()])
+        frame = pandas.DataFrame([_flat(row) for row in self.rows()])
+        whole = {name: "Int64" for name in _WHOLE_NUMBERS if name in frame}
+        return frame.astype(whole)
 
 
 def sort_results(results: Sequence[Result], headline: str) -> tuple[Result, ...]:
@@ -215,6 +217,7 @@ def load(folder: str | Path) -> Leaderboard:
         raise ResultError(f"{folder / SUMMARY}: not a readable leaderboard ({error!r}); {fix}") from error
 
 
+_WHOLE_NUMBERS = ("dim", "native_dim", "bytes", "tokens", "truncated_documents")
 _HEAD = (
     *("identity", "model", "spec", "dim", "native_dim", "precision", "index", "trained", "floor"),
     *("device", "depth", "dataset", "fingerprint", "environment"),

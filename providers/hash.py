@@ -56,10 +56,11 @@ class HashEmbedder:
 
     def _text(self, text: str, words: list[str]) -> NDArray[np.float64]:
         signs = [_signs(word, self.model.dim) for word in words] + [_TRACE * _signs(text, self.model.dim)]
-        return np.asarray(np.sum(signs, axis=0), dtype=np.float64)
+        return np.asarray(np.sum(signs, axis=0))
 
 
 @lru_cache(maxsize=65_536)
 def _signs(text: str, dim: int) -> NDArray[np.float64]:
     noise = hashlib.shake_256(text.encode("utf-8", "surrogatepass")).digest((dim + 7) // 8)
-    return np.unpackbits(np.frombuffer(noise, dtype=np.uint8))[:dim] * 2.0 - 1.0
+    bits = np.unpackbits(np.frombuffer(noise, dtype=np.uint8))[:dim].astype(np.float64)
+    return bits * 2 - 1

@@ -1,0 +1,35 @@
+"""Where the benchmarks find what does not belong to the repository, and how they print."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def scifact() -> Path:
+    """The SciFact collection in BEIR layout: $SCIFACT, else shared/data/scifact beside the repository."""
+    folder = Path(os.environ.get("SCIFACT") or SHARED / "data" / "scifact")
+    if not (folder / "corpus.jsonl").is_file():
+        sys.exit(f"{folder}: no SciFact here; set SCIFACT to a folder in BEIR layout")
+    return folder
+
+
+def use_zoo() -> None:
+    """Point the hub's cache at $ZOO/hf, laid out by build_zoo.py, before anything reads the variables."""
+    zoo = Path(os.environ.get("ZOO") or "")
+    if not (zoo / "hf" / "hub").is_dir():
+        sys.exit("set ZOO to a folder that shared/zoo/build_zoo.py has filled: python ../shared/zoo/build_zoo.py FOLDER")
+    os.environ["HF_HOME"] = str(zoo / "hf")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def report(name: str, lines: list[str]) -> None:
+    """Print a table and keep it under benchmarks/results/."""
+    text = "\n".join(lines) + "\n"
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    (results / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text)

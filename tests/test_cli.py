@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import write_beir
+
+from harness import runner
+from harness.cli import main
+from harness.dataset import Dataset
+
+
+def bakeoff(*words: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture
+def corpus(tiny: Dataset, tmp_path: Path) -> Path:
+    return write_beir(tiny, tmp_path / "mycorpus")
+
+
+def test_eval_writes_everything_and_shows_the_table(corpus: Path, tmp_path: Path) -> None:
+    done = bakeoff("eval", corpus, "-m", "hash/64", "--dims", "64,32", "--metric", "mrr@5", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        *("results", "summary.json", "leaderboard.csv", "choosing.md", "leaderboard.html"),
+    }
+    assert "hash/64" in done.stdout
+    assert "mrr@5" in done.stdout
+    assert "hash/64 documents: 60 of 60" in done.stderr
+    rows = list(csv.DictReader((tmp_path / "out" / "leaderboard.csv").read_text(encoding="utf-8").splitlines()))
+    assert [(row["model"], row["dim"]) for row in rows if row["model"] == "hash/64"] == [("hash/64", "64"), ("hash/64", "32")]
+    choosing = (tmp_path / "out" / "choosing.md").read_text()
+    assert "| Best model | `hash/64 @ 64` |" in choosing
+    assert "without significance tests" in choosing
+
+
+def test_quiet_says_nothing_on_the_way(corpus: Path, tmp_path: Path) -> None:
+    done = bakeoff("eval", corpus, "-m", "hash/64", "--out", tmp_path / "out", "-q")
+    assert done.stderr == ""
+
+
+def test_a_failed_model_gives_exit_code_1_and_a_reason(corpus: Path, tmp_path: Path) -> None:
+    done = bakeoff("eval", corpus, "-m", "hash/64", "-m", "hash/three", "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "failed: hash/three: dim 'three' of hash/<dim> is not a whole number" in done.stdout
+    assert "hash/three" in (tmp_path / "out" / "choosing.md").read_text()
+    assert "hash/three" in (tmp_path / "out" / "leaderboard.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["eval", "no-such-corpus"], "no such folder, nor a shipped dataset"),
+        (["eval", "quikstart"], "did you mean 'quickstart'"),
+        (["eval", "quickstart", "--metric", "ndgc@10"], "did you mean 'ndcg'"),
+        (["eval", "quickstart", "--dims", "0"], "dim '0' is not a whole number of 1 or more"),
+        (["eval", "quickstart", "--split", "train"], "the splits there are: test"),
+        (["show", "no-such-folder"], "not a readable leaderboard"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(words: list[str], message: str) -> None:
+    done = bakeoff(*words)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_wrong_input_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "corpus.jsonl").write_text("{broken")
+    (tmp_path / "bad" / "queries.jsonl").write_text("{broken")
+    before = sorted(tmp_path.rglob("*"))
+    done = bakeoff("eval", "bad")
+    assert done.exit_code == 2
+    assert "corpus.jsonl:1: not valid JSON" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_show_prints_the_table_again_and_measures_nothing(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bakeoff("eval", corpus, "-m", "hash/64", "--out", tmp_path / "out", "-q")
+    page = (tmp_path / "out" / "leaderboard.html").read_bytes()
+    (tmp_path / "out" / "leaderboard.html").unlink()
+    monkeypatch.setattr(runner, "evaluate", None)
+    done = bakeoff("show", tmp_path / "out")
+    assert done.exit_code == 0
+    assert "hash/64" in done.stdout
+    assert (tmp_path / "out" / "leaderboard.html").read_bytes() == page  # and the page is the same to the byte
+
+
+def test_a_dataset_named_like_a_path_stays_inside_out(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_beir(tiny, tmp_path / "work" / "c")
+    (folder / "dataset.toml").write_text('name = "../../outside"\n')
+    monkeypatch.chdir(tmp_path / "work")
+    assert bakeoff("eval", folder, "-m", "hash/32", "-q").exit_code == 0
+    assert not (tmp_path / "outside").exists()
+    assert [p.name for p in (tmp_path / "work" / "out").iterdir()] == ["outside"]
+
+
+def test_lists() -> None:
+    assert "quickstart: " in bakeoff("datasets").stdout
+    listed = bakeoff("models").stdout
+    assert "providers: bm25, hash, packaged, random, st, wordllama" in listed
+    assert "wordllama/256" in listed
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(corpus: Path, tmp_path: Path) -> None:
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import harness.runner as r\ndef evaluate(*a, **k):\n    {code}\n    for _ in iter(int, 1): pass\nr.evaluate = evaluate\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "harness", "eval", str(corpus), "-m", "hash/32"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parent.parent, check=False, timeout=60
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "bakeoff: stopped; what was finished is kept, the same command goes on from there\n"
