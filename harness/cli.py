@@ -59,7 +59,7 @@ def main(debug: bool) -> None:
     "metrics",
     multiple=True,
     metavar="NAME@K",
-    help="ndcg, recall, mrr, map, precision or success at a cut-off; the first ranks the table. Default: ndcg@10 and six more.",
+    help="ndcg, recall, mrr, map, precision or success at a cut-off; the first ranks the table. Default: ndcg@10, recall@10, recall@100, mrr@10, map@100.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Where the results go. Default: out/NAME-OF-DATASET.")
 @click.option(

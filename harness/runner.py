@@ -26,7 +26,7 @@ from harness.progress import Progress, Silent
 from harness.result import Absence, Cost, Leaderboard, Result
 from harness.store import Stored, VectorStore
 
-DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10", "map@100", "precision@10", "success@10")
+DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10", "map@100")
 MIN_DEPTH = 100
 _BATCH_SECONDS = 2.0  # a batch is one commit: what a kill can lose
 _MAX_BATCH = 8192

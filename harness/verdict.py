@@ -77,10 +77,11 @@ def million_documents_hours(result: Result, documents: int) -> float | None:
 
 def _best_reason(board: Leaderboard, best: Result) -> str:
     headline, mean = board.headline, best.mean(board.headline)
-    rival = next((cell for cell in board.results if cell.model["name"] != best.model["name"]), None)
+    rival = next((cell for cell in board.results if cell.spec != best.spec), None)
     reason = f"{headline} {mean:.4f}"
     if rival is not None:
-        reason += f", {mean - rival.mean(headline):+.4f} to {rival.name}"
+        apart = mean - rival.mean(headline)
+        reason += f", {abs(apart):.4f} {'above' if apart >= 0 else 'below'} {rival.name}"
         if rival.floor and rival.mean(headline) > mean:
             reason += ": the floor is better than any model measured, so use it alone or in a hybrid"
     return reason
@@ -120,4 +121,4 @@ def _price(result: Result) -> tuple[float, float] | None:
 
 def _price_text(value: tuple[float, float]) -> str:
     usd, seconds = value
-    return f"{usd:.4f} USD and {seconds:.3g} s for this corpus"
+    return f"{f'{usd:.4f} USD' if usd else 'no price'}, {seconds:.3g} s to embed this corpus"
