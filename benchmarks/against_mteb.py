@@ -84,7 +84,12 @@ def main() -> int:
     peer, theirs = through_mteb(folder)
     checks = [
         ("nDCG@10 at 384: bakeoff - mteb", f"{ours:.5f} - {theirs:.5f} = {ours - theirs:+.5f}", "0.001", abs(ours - theirs) <= 0.001),
-        (f"all {len(DIMS)} dims / one dim, both cold", f"{grid:.1f} s / {single:.1f} s = {grid / single:.3f}", "1.10", grid / single <= 1.10),
+        (
+            f"all {len(DIMS)} dims / one dim, both cold",
+            f"{grid:.1f} s / {single:.1f} s = {grid / single:.3f}",
+            "1.10",
+            grid / single <= 1.10,
+        ),
         ("second run of the grid", f"{warm:.2f} s, {calls} embedding calls", "10 s, 0 calls", warm < 10 and calls == 0 and again == ours),
         ("mteb.evaluate, one dim / bakeoff, one dim, both cold", f"{peer:.1f} s / {single:.1f} s = {peer / single:.2f}", "", True),
     ]

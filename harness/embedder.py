@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import ModelError
+
 Role = Literal["document", "query"]
 _FACT = {"identity": False}
 
@@ -28,6 +30,14 @@ class Item:
     def full(self) -> str:
         """Title and text as one string, joined by a blank, as mteb and BEIR do."""
         return f"{self.title} {self.text}".strip()
+
+
+def texts(items: Sequence[Item], prompt: str = "") -> list[str]:
+    """The full texts behind a prompt, for models that read nothing else; raises ModelError for an image without text."""
+    for item in items:
+        if not item.full:
+            raise ModelError(f"reads text only, but {item.image} is an image without text")
+    return [prompt + item.full for item in items]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +65,10 @@ class Model:
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.name}" if self.name else self.provider
+
+    def prompt(self, role: Role) -> str:
+        """The prompt for texts of a role."""
+        return self.query_prompt if role == "query" else self.document_prompt
 
     def digest(self) -> str:
         """SHA-256 in hex of all that changes a vector; two models with the same digest give the same vectors."""

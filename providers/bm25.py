@@ -40,8 +40,11 @@ class BM25System:
         """Rank the documents that share a word with the query; documents without one are not found."""
         import bm25s
 
+        corpus = [_words(_text(document)) for document in dataset.documents]
+        if not any(corpus):
+            raise ModelError("reads text only, and no document has any")
         retriever = bm25s.BM25(k1=K1, b=B, method="lucene", backend="numpy")
-        retriever.index([_words(_text(document)) for document in dataset.documents], show_progress=False)
+        retriever.index(corpus, show_progress=False)
         return Ranking.from_scores(_scores(retriever, dataset.queries), dataset.tie_order(), k)
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embedder import Embedded, Item, Model, Role, Settings
+from harness.embedder import Embedded, Item, Model, Role, Settings, texts
 from harness.errors import ModelError
 
 _TRACE = 0.01
@@ -48,10 +48,9 @@ class HashEmbedder:
 
     def embed(self, items: Sequence[Item], role: Role) -> Embedded:
         """Embed texts; raises ModelError for an item that is only an image."""
-        prompt = self.model.query_prompt if role == "query" else self.model.document_prompt
-        texts = [prompt + item.full for item in items]
-        words = [re.findall(r"\w+", text.lower()) for text in texts]
-        vectors = np.array([self._text(text, found) for text, found in zip(texts, words, strict=True)])
+        prompted = texts(items, self.model.prompt(role))
+        words = [re.findall(r"\w+", text.lower()) for text in prompted]
+        vectors = np.array([self._text(text, found) for text, found in zip(prompted, words, strict=True)])
         return Embedded(vectors.astype(np.float32), np.array([len(found) for found in words], dtype=np.int64))
 
     def _text(self, text: str, words: list[str]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embedder import Embedded, Item, Model, Role, Settings
+from harness.embedder import Embedded, Item, Model, Role, Settings, texts
 from harness.errors import ModelError
 
 TOKENS_A_BATCH = 4096
@@ -115,16 +115,13 @@ class SentenceTransformerEmbedder:
 
     def embed(self, items: Sequence[Item], role: Role) -> Embedded:
         """Embed texts with the prompt of their role; raises ModelError for an item that is only an image."""
-        texts = [item.full for item in items]
-        if "" in texts:
-            raise ModelError(f"reads text only, but {items[texts.index('')].image} is an image without text")
-        prompt = self.model.query_prompt if role == "query" else self.model.document_prompt
-        tokens = self._count([prompt + text for text in texts])
+        prompt = self.model.prompt(role)
+        tokens = self._count(texts(items, prompt))
         encode = self._model.encode_query if role == "query" else self._model.encode_document
         longest = min(int(tokens.max()), self.model.max_tokens or TOKENS_A_BATCH)
         on_cpu = self._model.device.type == "cpu"
         vectors = encode(
-            texts,
+            texts(items),
             prompt=prompt,
             batch_size=max(1, TOKENS_A_BATCH // longest) if on_cpu else self.batch,
             show_progress_bar=False,
@@ -132,13 +129,13 @@ class SentenceTransformerEmbedder:
         )
         return Embedded(np.asarray(vectors, dtype=np.float32), tokens)
 
-    def _count(self, texts: list[str]) -> NDArray[np.int64]:
+    def _count(self, prompted: list[str]) -> NDArray[np.int64]:
         """Tokens of each text, special ones included, before anything is cut off, ``(n,)``."""
         tokenizer = self._model.tokenizer
         if hasattr(tokenizer, "encode_batch_fast"):  # a bare tokenizers.Tokenizer, in static models
-            counts = [len(one.ids) for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+            counts = [len(one.ids) for one in tokenizer.encode_batch_fast(prompted, add_special_tokens=False)]
         else:
-            counts = [len(ids) for ids in tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]]
+            counts = [len(ids) for ids in tokenizer(prompted, truncation=False, padding=False, verbose=False)["input_ids"]]
         return np.array(counts, dtype=np.int64)
 
 

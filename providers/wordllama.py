@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embedder import Embedded, Item, Model, Role, Settings
+from harness.embedder import Embedded, Item, Model, Role, Settings, texts
 from harness.errors import ModelError
 
 DIM = 256
@@ -67,8 +67,7 @@ class WordLlamaEmbedder:
 
     def embed(self, items: Sequence[Item], role: Role) -> Embedded:
         """Embed texts of any length."""
-        prompt = self.model.query_prompt if role == "query" else self.model.document_prompt
-        encoded = self._tokenizer.encode_batch_fast([prompt + item.full for item in items], add_special_tokens=False)
+        encoded = self._tokenizer.encode_batch_fast(texts(items, self.model.prompt(role)), add_special_tokens=False)
         tokens = np.array([len(one.ids) for one in encoded], dtype=np.int64)
         if not tokens.all():
             raise ModelError(f"text {items[int(np.argmin(tokens))].full!r} has no token in WordLlama's vocabulary")

@@ -39,6 +39,7 @@ def columns(board: Leaderboard) -> list[Column]:
         Column("dim", "dimensions kept; * the model was not trained to be cut here", _dim),
         *(Column(m, f"mean {m} over all queries, 0 to 1, higher is better", lambda r, m=m: r.mean(m), 4) for m in measures),  # type: ignore[misc]
         Column("docs s", "seconds to embed all documents, on the machine below", lambda r: r.cost.document_seconds),
+        Column("cut", "documents longer than the model reads: the rest of them is not embedded", lambda r: r.cost.truncated_documents),
         Column("query ms", "milliseconds a query, embedding and search, all queries in one batch", query_milliseconds),
         Column("MB", "megabytes of vectors in the index", lambda r: None if r.cost.bytes is None else r.cost.bytes / 1e6),
         Column("USD", "price of embedding this corpus and its queries, at the list price", lambda r: r.cost.usd),

@@ -240,3 +240,12 @@ print(anonymous() - before, stored.matrix.shape[0])
 def test_defaults_are_what_the_readme_says() -> None:
     assert runner.catalog.DEFAULT_MODELS == ("bm25", "random", "wordllama/256", "packaged/all-MiniLM-L6-v2")
     assert runner.DEFAULT_METRICS[:2] == ("ndcg@10", "recall@10")
+
+
+def test_a_corpus_of_pictures_skips_bm25_and_fails_text_models(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"not looked at")
+    dataset = Dataset.build("pictures", [Document("a", image=tmp_path / "a.png")], [Query("q", "a cat")], {"q": {"a": 1}})
+    board = harness.evaluate(dataset, ["hash/32"])
+    reasons = {absence.spec: (absence.status, absence.reason) for absence in board.absences}
+    assert reasons["bm25"] == ("skipped", "reads text only, and no document has any")
+    assert reasons["hash/32"] == ("failed", f"reads text only, but {tmp_path / 'a.png'} is an image without text")
