@@ -7,7 +7,7 @@ stored native vectors. A model that fails becomes a row that says why, and the o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10", "map@100")
 MIN_DEPTH = 100
 _BATCH_SECONDS = 2.0  # a batch is one commit: what a kill can lose
 _MAX_BATCH = 8192
+_SEARCHES, _SLOW_SEARCH = 3, 0.5  # repeats; seconds from which a search is not repeated
 _PLURAL: dict[Role, str] = {"document": "documents", "query": "queries"}
 
 
@@ -208,10 +209,7 @@ def _search(run: _Run, model: Model, variant: Variant, documents: Stored, querie
     index = Index.build(documents.matrix, variant.dim, run.threads)
     built = time.perf_counter()
     asked, tie_order = vectors.truncate(queries.matrix, variant.dim), run.dataset.tie_order()
-    index.search(asked[:1], run.depth, tie_order)  # starts the threads, so that the first cell is timed like the others
-    warm = time.perf_counter()
-    ranking = index.search(asked, run.depth, tie_order)
-    searched = time.perf_counter()
+    ranking, seconds = _timed(lambda: index.search(asked, run.depth, tie_order))
     lengths = np.concatenate([documents.tokens, queries.tokens])
     tokens = int(lengths.sum()) if (lengths >= 0).all() else None
     cut = int((documents.tokens > model.max_tokens).sum()) if model.max_tokens else 0
@@ -219,13 +217,25 @@ def _search(run: _Run, model: Model, variant: Variant, documents: Stored, querie
         document_seconds=float(documents.seconds.sum()),
         query_seconds=float(queries.seconds.sum()),
         build_seconds=built - began,
-        search_seconds=searched - warm,
+        search_seconds=seconds,
         bytes=index.nbytes,
         tokens=tokens,
         truncated_documents=cut if tokens is not None else None,
         usd=None if tokens is None else tokens * model.usd_per_million_tokens / 1e6,
     )
     return ranking, cost, index.device
+
+
+def _timed(search: Callable[[], Ranking]) -> tuple[Ranking, float]:
+    """The ranking, and the least seconds of three searches: the first one starts threads. Slow ones are run once."""
+    best = float("inf")
+    for _ in range(_SEARCHES):
+        began = time.perf_counter()
+        ranking = search()
+        best = min(best, time.perf_counter() - began)
+        if best > _SLOW_SEARCH:
+            break
+    return ranking, best
 
 
 def _ask(run: _Run, system: System) -> tuple[Ranking, Cost, str]:
