@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -49,7 +50,7 @@ def parse_dims(text: str) -> tuple[Dim, ...]:
     """Read ``256,64`` or ``native``; raises OptionError."""
     dims: list[Dim] = []
     for word in filter(None, (part.strip() for part in text.split(","))):
-        if word != "native" and not (word.isascii() and word.isdigit() and int(word) > 0):
+        if word != "native" and not re.fullmatch(r"[1-9][0-9]{0,5}", word):
             raise OptionError(f"dim {word!r} is not a whole number of 1 or more, nor 'native'")
         dims.append("native" if word == "native" else int(word))
     if not dims:
@@ -71,6 +72,8 @@ def grid(model: Model, dims: Sequence[Dim] | None = None) -> list[Variant]:
         wanted = trained if model.mrl_dims else trained | powers
     else:
         wanted = {model.dim if dim == "native" else dim for dim in dims}
+    if too_small := [dim for dim in wanted if dim < 1]:
+        raise OptionError(f"dim {min(too_small)} is not a whole number of 1 or more")
     if too_large := [dim for dim in wanted if dim > model.dim]:
         raise OptionError(f"dim {max(too_large)} is larger than {model}'s native {model.dim}")
     return [Variant(dim, trained=dim in trained) for dim in sorted(wanted, reverse=True)]

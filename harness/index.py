@@ -25,6 +25,7 @@ NOTHING = -1
 """The document row where a ranking has no more documents."""
 _BLOCK = 1 << 16  # rows added to an index at once
 _RESCORE_BYTES = 32 << 20  # float64 workspace of one rescoring block
+_SUM = 4096  # terms of one sum of products
 _GPU_MAX_K = 2048  # FAISS: largest k of a search on a GPU
 
 
@@ -125,7 +126,7 @@ class Index:
         """Index the first ``dim`` dimensions of ``(n, native)`` stored vectors, block by block."""
         index = cls(dim, threads)
         for start in range(0, len(native), _BLOCK):
-            index._flat.add(vectors.truncate(native[start : start + _BLOCK], dim))
+            index._flat.add(vectors.truncate(native[start : start + _BLOCK], dim, first_row=start))
         if index._gpus:
             options = index._faiss.GpuMultipleClonerOptions()
             options.shard = True
@@ -160,8 +161,8 @@ class Index:
         vector. ``tie_order`` is over documents. More than k candidates are fetched until no unseen vector can tie
         with the k-th document: float32 sums of ``dim`` products of unit vectors are off by at most dim * 2**-24.
         """
+        one_each = owner is None
         owner = np.arange(self.size) if owner is None else owner
-        one_each = len(tie_order) == self.size
         rows = np.empty((len(queries), k), dtype=np.int64)
         scores = np.empty((len(queries), k), dtype=np.float32)
         slack = queries.shape[1] * 2.0**-24
@@ -196,8 +197,14 @@ class Index:
             wanted = queries[top : top + lines].astype(np.float64)
             for left in range(0, width, columns):
                 part = matrix[candidates[top : top + lines, left : left + columns]].astype(np.float64)
-                exact[top : top + lines, left : left + columns] = np.einsum("qcd,qd->qc", part, wanted)
+                exact[top : top + lines, left : left + columns] = _products(part, wanted)
         return exact
+
+
+def _products(documents: NDArray[np.float64], queries: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inner products of ``(q, c, d)`` and ``(q, d)``, ``(q, c)``: einsum keeps one order of summing up to 8,192 terms."""
+    pieces = range(0, queries.shape[1], _SUM)
+    return sum((np.einsum("qcd,qd->qc", documents[..., at : at + _SUM], queries[:, at : at + _SUM]) for at in pieces), np.zeros(()))
 
 
 def _best_of_each(scores: NDArray[np.float32], documents: Rows) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ settled before it comes here (harness/index.py).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,11 +129,11 @@ class Measure:
     @classmethod
     def parse(cls, text: str) -> Measure:
         """Read ``name@cutoff``; raises OptionError with what is allowed."""
-        name, at, cutoff = text.partition("@")
+        name, _, cutoff = text.partition("@")
         if name not in MEASURES:
             raise OptionError(f"metric {text!r} is not one of {', '.join(MEASURES)} with a cut-off{nearest(name, MEASURES)}")
-        if not at or not cutoff.isascii() or not cutoff.isdigit() or int(cutoff) < 1:
-            raise OptionError(f"metric {text!r} needs a cut-off of 1 or more, as in {name}@10")
+        if not re.fullmatch(r"[1-9][0-9]{0,5}", cutoff):
+            raise OptionError(f"metric {text!r} needs a cut-off between 1 and 999999, as in {name}@10")
         return cls(name, int(cutoff))
 
     def __str__(self) -> str:

@@ -89,3 +89,9 @@ def test_a_system_without_vectors_has_one_cell_whatever_dims_are_asked_for():
 def test_a_cell_is_written_with_all_that_tells_it_apart():
     assert [str(variant) for variant in grid(model(64))] == ["64/float32/Flat", "32/float32/Flat"]
     assert str(Variant(0)) == "-"
+
+
+@pytest.mark.parametrize("dim", [0, -5])
+def test_a_dim_below_one_is_refused(dim: int) -> None:
+    with pytest.raises(OptionError, match=f"dim {dim} is not a whole number of 1 or more"):
+        grid(Model(provider="test", name="m", revision="1", dim=64), [dim])
