@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from harness.dataset import SKIP_EMPTY_FIX, About, Dataset, Document, Entry, Query, is_empty
+from harness.dataset import MAX_GRADE, SKIP_EMPTY_FIX, About, Dataset, Document, Entry, Query, is_empty
 from harness.errors import DatasetError, nearest
 
 LAYOUT = "corpus.jsonl, queries.jsonl and qrels/test.tsv"
@@ -146,13 +146,13 @@ def _query(line: _Line, folder: Path) -> Query:
 
 def _read_qrels(path: Path, queries: set[str], documents: set[str]) -> dict[str, dict[str, int]]:
     qrels: dict[str, dict[str, int]] = {}
-    for number, line in _lines(path):
+    for place, (number, line) in enumerate(_lines(path)):
         where = f"{path}:{number}"
         fields = line.split("\t")
         if len(fields) != 3:
             raise DatasetError(f"{where}: {len(fields)} tab-separated fields, expected 3: query id, document id, grade")
         query, document, grade = (field.strip() for field in fields)
-        if number == 1 and query not in queries and document not in documents:
+        if place == 0 and query not in queries and document not in documents:
             continue  # the header
         if query not in queries:
             raise DatasetError(f"{where}: query id {query!r} is not in queries.jsonl{nearest(query, queries)}")
@@ -162,6 +162,8 @@ def _read_qrels(path: Path, queries: set[str], documents: set[str]) -> dict[str,
             value = int(grade)
         except ValueError:
             raise DatasetError(f"{where}: grade {grade!r} is not an integer; use 0 for not relevant, 1 and up for relevant") from None
+        if abs(value) > MAX_GRADE:
+            raise DatasetError(f"{where}: grade {value} is not between -{MAX_GRADE} and {MAX_GRADE}")
         if qrels.setdefault(query, {}).setdefault(document, value) != value:
             raise DatasetError(f"{where}: {query!r} and {document!r} were already judged with grade {qrels[query][document]}")
     if not qrels:

@@ -162,6 +162,7 @@ class Dataset:
         return sorted({name for query in self.queries for name in query.tags})
 
 
+MAX_GRADE = 1_000_000
 SKIP_EMPTY_FIX = "give it a text, or write skip_empty = true in dataset.toml"
 
 
@@ -203,6 +204,8 @@ def _check_qrels(qrels: Qrels, queries: Mapping[str, int], documents: Mapping[st
                 raise DatasetError(f"the judgements name document {document!r}, which is not among the {len(documents)} documents")
             if isinstance(grade, bool) or not isinstance(grade, int):
                 raise DatasetError(f"grade {grade!r} of query {query!r} and document {document!r} is not an integer")
+            if abs(grade) > MAX_GRADE:
+                raise DatasetError(f"grade {grade} of query {query!r} and document {document!r} is not within {MAX_GRADE}")
 
 
 def _has_relevant(grades: Mapping[str, int]) -> bool:

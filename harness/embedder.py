@@ -7,14 +7,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import ModelError
 
 Role = Literal["document", "query"]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 _FACT = {"identity": False}
 
 
@@ -114,12 +116,12 @@ class Settings:
     revision: str | None = None
     query_prompt: str | None = None
     document_prompt: str | None = None
-    max_tokens: int | None = None
+    max_tokens: Positive | None = None
     device: str | None = None
     trust_remote_code: bool = False
-    mrl_dims: tuple[int, ...] = ()
+    mrl_dims: tuple[Positive, ...] = ()
     licence: str = ""
-    usd_per_million_tokens: float = 0.0
+    usd_per_million_tokens: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
     def facts(self) -> dict[str, Any]:
         """The settings that describe a model and change no vector, by the names Model gives them."""

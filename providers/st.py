@@ -26,7 +26,7 @@ _SMALL_FILES = ["*.json", "*.txt"]
 
 def load(name: str, settings: Settings) -> SentenceTransformerEmbedder:
     """``name`` is a folder (``st/./models/mine``, ``st//abs/path``) or a hub id (``st/org/name``)."""
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return SentenceTransformerEmbedder(Path(name), settings, provider="st", name=name)
     if not name or name.startswith((".", "/", "~")):
         raise ModelError(f"{name!r} is not a folder; write st/<folder> or st/<organisation>/<name>")

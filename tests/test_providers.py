@@ -13,7 +13,7 @@ import pytest
 
 from harness import catalog
 from harness.dataset import Dataset, Document, Query
-from harness.embedder import Embedder, Item, Settings
+from harness.embedder import Embedder, Item
 from harness.errors import ModelError
 from providers import packaged
 
@@ -97,8 +97,7 @@ def test_it_is_an_embedder(embedder):
 def test_vectors_are_float32_of_the_models_dim(embedder):
     found = vectors(embedder, *TEXTS)
     assert (found.shape, found.dtype) == ((len(TEXTS), embedder.model.dim), np.float32)
-    assert np.isfinite(found).all()
-    assert np.linalg.norm(found, axis=1).all()
+    assert 0 < np.linalg.norm(found, axis=1).min() <= np.linalg.norm(found, axis=1).max() < np.inf
 
 
 def test_vectors_come_in_the_order_of_the_items(embedder):
@@ -205,7 +204,6 @@ def test_st_applies_the_folders_own_prompts_by_role(tiny_bert):
 
     expected = SentenceTransformer(str(tiny_bert), device="cpu").encode(["q: ab", "p: ab"], prompt="")
     own = ready(f"st/{tiny_bert}")
-    assert (own.model.query_prompt, own.model.document_prompt) == ("q: ", "p: ")
     found = np.concatenate([vectors(own, "ab", role="query"), vectors(own, "ab", role="document")])
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert cosines(found[:1], found[1:]) < 0.9999
@@ -239,7 +237,6 @@ def test_a_folder_trained_anew_is_another_model(own_bert):
 
 
 def test_a_models_own_code_is_not_run_unless_trusted(own_bert):
-    assert Settings().trust_remote_code is False
     modules = json.loads((own_bert / "modules.json").read_text())
     modules[1]["type"] = "custom.Mine"
     (own_bert / "modules.json").write_text(json.dumps(modules))

@@ -78,7 +78,7 @@ def _without_docstrings(node: Definition, source: str) -> str:
     """The source of a definition without its docstring and those of everything inside it: a class would else quote
     the queries of its methods.
     """
-    lines = source.splitlines()
+    lines = source.split("\n")  # as ast counts them: a form feed is no line
     dropped: set[int] = set()
     for inner in ast.walk(node):
         if isinstance(inner, Definition) and ast.get_docstring(inner, clean=False) is not None:
