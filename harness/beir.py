@@ -5,6 +5,7 @@ Every complaint names the file, the line and the fix.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -152,7 +153,7 @@ def _read_qrels(path: Path, queries: set[str], documents: set[str]) -> dict[str,
         if len(fields) != 3:
             raise DatasetError(f"{where}: {len(fields)} tab-separated fields, expected 3: query id, document id, grade")
         query, document, grade = (field.strip() for field in fields)
-        if place == 0 and query not in queries and document not in documents:
+        if place == 0 and query not in queries and not re.fullmatch(r"[+-]?\d+", grade):
             continue  # the header
         if query not in queries:
             raise DatasetError(f"{where}: query id {query!r} is not in queries.jsonl{nearest(query, queries)}")

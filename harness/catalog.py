@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import tomllib
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from importlib.resources import files
@@ -39,12 +40,17 @@ def entries() -> dict[str, Settings]:
 
 def settings(spec: str) -> tuple[str, Settings]:
     """Split a spec into the model's name and its settings: the catalog's, overruled by the user's own."""
+    name, given = _split(spec)
+    user = _settings(given, f"model {spec!r}")
+    return name, replace(entries().get(name, Settings()), **{key: getattr(user, key) for key in given})
+
+
+def _split(spec: str) -> tuple[str, dict[str, Any]]:
     name, _, query = spec.partition("?")
     given: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     if "mrl_dims" in given:
         given["mrl_dims"] = [part for part in given["mrl_dims"].split(",") if part]
-    user = _settings(given, f"model {spec!r}")
-    return name, replace(entries().get(name, Settings()), **{key: getattr(user, key) for key in given})
+    return name, given
 
 
 def load(spec: str) -> Embedder | System:
@@ -60,13 +66,25 @@ def load(spec: str) -> Embedder | System:
         raise ModelError(f"model {spec!r}: no provider {provider!r}; there are {known}{nearest(provider, providers())}{hub}")
     try:
         module = importlib.import_module(f"providers.{provider.replace('-', '_')}")
+        _check_taken(_split(spec)[1], (*getattr(module, "SETTINGS", ()), *Settings().facts()))
         made: Embedder | System = module.load(rest, chosen)
     except ImportError as error:
-        package = (error.name or "unknown").partition(".")[0]
-        raise ModelError(f"{spec}: needs the package {package!r}, which cannot be imported ({error}): pip install {package}") from error
+        raise ModelError(f"{spec}: {needs_package(error)}") from error
     except HarnessError as error:
         raise type(error)(f"{spec}: {error}") from error
     return made
+
+
+def needs_package(error: ImportError) -> str:
+    """What to install where an import failed."""
+    package = (error.name or "unknown").partition(".")[0]
+    return f"needs the package {package!r}, which cannot be imported ({error}): pip install {package}"
+
+
+def _check_taken(given: Iterable[str], taken: Sequence[str]) -> None:
+    for key in given:
+        if key not in taken:
+            raise ModelError(f"option {key!r} has no effect on this provider; it takes {', '.join(sorted(taken))}")
 
 
 def _settings(table: dict[str, Any], where: str) -> Settings:

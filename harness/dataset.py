@@ -122,7 +122,7 @@ class Dataset:
                 _digest(_entry_line(query) for query in asked),
                 _digest(f"{q.id}\t{d}\t{g}" for q in asked for d, g in judged[q.id].items()),
             ),
-            left_out=len(qrels.keys() - {query.id for query in asked}),
+            left_out=sum(query.id in qrels for query in askable) - len(asked),
             skipped=len(documents) - len(kept) + len(queries) - len(askable),
         )
 

@@ -120,6 +120,8 @@ def _evaluate_all(run: _Run, models: Iterable[str | Embedder | System]) -> tuple
         except HarnessError as error:
             status: Status = "skipped" if spec in catalog.FLOORS else "failed"  # as BM25 on a corpus of pictures
             absences.append(Absence(spec, status, str(error).removeprefix(f"{spec}: ")))
+        except ImportError as error:
+            absences.append(Absence(spec, "failed", catalog.needs_package(error)))
         except MemoryError as error:
             absences.append(Absence(spec, "failed", f"out of memory: {error}"))
         except Exception as error:  # noqa: BLE001 - whatever a model's own code raises must not stop the others

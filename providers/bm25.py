@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 from harness.dataset import Dataset, Document, Query
@@ -15,8 +15,8 @@ from harness.errors import ModelError
 from harness.index import Ranking
 
 K1, B = 0.9, 0.4
-_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
-_WORD = re.compile(rf"[{_CJK}]+|[^\W{_CJK}]+")
+_CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}"
+_WORD = regex.compile(rf"(?V1)([{_CJK}]+)|[[\p{{L}}\p{{N}}\p{{M}}]--[{_CJK}]]+")
 _BLOCK = 64
 
 
@@ -28,7 +28,7 @@ def load(name: str, settings: Settings) -> BM25System:
 
 
 class BM25System:
-    """BM25 over title and text. Words are runs of letters and digits in lower case, without stemming or stop words,
+    """BM25 over title and text. Words are runs of letters, marks and digits in lower case, without stemming or stop words,
     so that it is the same floor in every language; Chinese, Japanese and Korean are cut into character pairs.
     """
 
@@ -67,9 +67,8 @@ def _text(entry: Document | Query) -> str:
 
 def _words(text: str) -> list[str]:
     words: list[str] = []
-    for run in _WORD.findall(text.lower()):
-        if len(run) > 1 and re.match(rf"[{_CJK}]", run):
-            words.extend(run[at : at + 2] for at in range(len(run) - 1))
-        else:
-            words.append(run)
+    for run in _WORD.finditer(text.lower()):
+        word = run.group()
+        pairs = run.group(1) is not None and len(word) > 1
+        words += [word[at : at + 2] for at in range(len(word) - 1)] if pairs else [word]
     return words

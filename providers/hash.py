@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from harness.embedder import Embedded, Item, Model, Role, Settings, texts
 from harness.errors import ModelError
 
+SETTINGS = ("revision", "query_prompt", "document_prompt")
 _TRACE = 0.01
 
 

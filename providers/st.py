@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from harness.embedder import Embedded, Item, Model, Role, Settings, texts
 from harness.errors import ModelError
 
+SETTINGS = ("revision", "query_prompt", "document_prompt", "max_tokens", "device", "trust_remote_code")
 TOKENS_A_BATCH = 4096
 """On a CPU small batches stay in its cache: 6.5 thousand tokens/s at 4,096 tokens, 5.4 at 16,384 (MiniLM, 2 cores)."""
 _SMALL_FILES = ["*.json", "*.txt"]
@@ -27,6 +28,8 @@ _SMALL_FILES = ["*.json", "*.txt"]
 def load(name: str, settings: Settings) -> SentenceTransformerEmbedder:
     """``name`` is a folder (``st/./models/mine``, ``st//abs/path``) or a hub id (``st/org/name``)."""
     if name and Path(name).is_dir():
+        if settings.revision:
+            raise ModelError(f"a folder has no revisions, but revision {settings.revision!r} was given; name the folder of that one")
         return SentenceTransformerEmbedder(Path(name), settings, provider="st", name=name)
     if not name or name.startswith((".", "/", "~")):
         raise ModelError(f"{name!r} is not a folder; write st/<folder> or st/<organisation>/<name>")
@@ -55,6 +58,7 @@ class _Facts:
 
     dim: int | None
     max_tokens: int | None
+    positions: int | None
     pooling: str
     query_prompt: str
     document_prompt: str
@@ -71,6 +75,8 @@ class SentenceTransformerEmbedder:
         self._name = name if revision else str(folder)
         self._commit = revision
         facts = _facts(folder)
+        if settings.max_tokens and facts.positions and settings.max_tokens > facts.positions:
+            raise ModelError(f"max_tokens {settings.max_tokens} is more than the {facts.positions} positions that the model has")
         dim = facts.dim or int(self._load().get_embedding_dimension() or 0)
         self.model = Model(
             provider=provider,
@@ -162,7 +168,8 @@ def _facts(folder: Path) -> _Facts:
         elif kind != "Normalize":
             dim = None  # anything may come out: load it to know
             break
-    return _Facts(dim, _max_tokens(folder, modules), pooling, prompts.get("query") or "", document)
+    positions = _json(folder / modules[0]["path"] / "config.json").get("max_position_embeddings")
+    return _Facts(dim, _max_tokens(folder, modules, positions), positions, pooling, prompts.get("query") or "", document)
 
 
 def _pooling(config: dict[str, Any]) -> str:
@@ -177,12 +184,11 @@ def _pooled_dim(config: dict[str, Any], dim: int | None) -> int | None:
     return width * (_pooling(config).count("+") + 1) if width else None
 
 
-def _max_tokens(folder: Path, modules: list[dict[str, Any]]) -> int | None:
+def _max_tokens(folder: Path, modules: list[dict[str, Any]], positions: int | None) -> int | None:
     if not modules[0]["type"].endswith("Transformer"):
         return None
     own = _json(folder / modules[0]["path"] / "sentence_bert_config.json").get("max_seq_length")
     tokenizer = _json(folder / modules[0]["path"] / "tokenizer_config.json").get("model_max_length")
-    positions = _json(folder / modules[0]["path"] / "config.json").get("max_position_embeddings")
     limits = [limit for limit in (tokenizer, positions) if limit and limit < 1 << 20]
     return own or (min(limits) if limits else None)
 

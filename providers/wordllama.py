@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from harness.embedder import Embedded, Item, Model, Role, Settings, texts
 from harness.errors import ModelError
 
+SETTINGS = ("query_prompt", "document_prompt")
 DIM = 256
 
 

@@ -15,7 +15,7 @@ import harness
 ROOT = Path(__file__).parent.parent
 TIERS = [
     {"errors"},
-    {"vectors", "metrics", "progress", "environment"},
+    {"vectors", "metrics", "stats", "progress", "environment"},
     {"dataset", "embedder", "index", "result"},
     {"store", "experiment", "beir"},
     {"catalog", "shipped"},

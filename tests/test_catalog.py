@@ -161,3 +161,14 @@ def test_the_default_models_are_named_without_loading_torch():
     code = "import sys; from harness import catalog; print([str(catalog.load(m).model) for m in catalog.DEFAULT_MODELS], 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{list(catalog.DEFAULT_MODELS)} False"
+
+
+@pytest.mark.parametrize("spec", ["wordllama/256?max_tokens=5", "packaged/all-MiniLM-L6-v2?revision=z", "bm25?query_prompt=a"])
+def test_an_option_without_effect_is_refused(spec):
+    with pytest.raises(ModelError, match=r"option '.*' has no effect on this provider; it takes .*licence"):
+        catalog.load(spec)
+
+
+def test_more_tokens_than_positions_are_refused():
+    with pytest.raises(ModelError, match="max_tokens 100000 is more than the 512 positions"):
+        catalog.load("packaged/all-MiniLM-L6-v2?max_tokens=100000")

@@ -1,0 +1,90 @@
+"""Do the intervals cover, and does the tied group contain the best? Seeded simulations where the truth is known.
+
+python benchmarks/verdict.py        about two minutes; exits 1 if a target is missed
+
+The truth: the per-query scores of real systems on SciFact (or quickstart, where SciFact is not there) are taken as a
+population of queries; query sets of n are drawn from it with replacement, and the population's means are the true ones.
+Beside it a synthetic population: 20 variants in five groups of equal true means, per-query scores in [0, 1], many of them 0 or 1.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import common
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import stats
+
+SETS, RESAMPLES = 1_000, 1_000
+COUNTS = (20, 50, 100, 300)
+Floats = NDArray[np.float64]
+
+
+def real() -> tuple[str, Floats]:
+    """nDCG@10 ``(queries, variants)`` of the systems that need no hub."""
+    import harness
+
+    folder = common.SHARED / "data" / "scifact"
+    where = folder if folder.is_dir() else "quickstart"
+    board = harness.evaluate(where, ["wordllama/256", "hash/256", "hash/1024"], metrics=["ndcg@10"])
+    order = {query: row for row, query in enumerate(board.results[0].query_ids)}
+    columns = []
+    for result in board.results:
+        column = np.empty(len(order))
+        column[[order[query] for query in result.query_ids]] = result.scores["ndcg@10"]
+        columns.append(column)
+    return str(board.dataset["name"]), np.stack(columns, axis=1)
+
+
+def synthetic(seed: int = 0) -> Floats:
+    """Scores of 20 variants on 5,000 queries, clipped to [0, 1] as measures are."""
+    rng = np.random.default_rng(seed)
+    difficulty = rng.normal(0.5, 0.5, size=(5_000, 1))
+    skill = np.repeat([0.0, 0.0, -0.02, -0.05, -0.15], 4)
+    return np.clip(difficulty + skill + rng.normal(0, 0.3, size=(5_000, 20)), 0, 1)
+
+
+def simulate(population: Floats, count: int, seed: int) -> tuple[float, float, float, float]:
+    """Shares of intervals that cover (of those not marked rough), not rough, of groups that hold the best; mean group size."""
+    rng = np.random.default_rng(seed)
+    truth = population.mean(axis=0)
+    covered = trusted = held = size = 0.0
+    for at in range(SETS):
+        sample = population[rng.integers(0, len(population), count)]
+        bounds = stats.intervals(sample, resamples=RESAMPLES, seed=at)
+        tied = stats.tied_for_best(sample, resamples=RESAMPLES, seed=at)
+        good = ~stats.rough(sample)
+        trusted += good.sum()
+        covered += ((bounds[:, 0] <= truth) & (truth <= bounds[:, 1]))[good].sum()
+        held += float(tied[truth.argmax()])
+        size += float(tied.sum())
+    return (covered / trusted if trusted else math.nan), trusted / SETS / len(truth), held / SETS, size / SETS
+
+
+def main() -> int:
+    name, scores = real()
+    lines = [
+        f"{SETS:,} query sets each, {RESAMPLES:,} resamples.",
+        "",
+        "| population | queries | intervals not marked rough | of these cover (95 %) | tied group holds the best | its mean size | |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    missed = False
+    for title, population in ((f"{name}, {scores.shape[1]} variants", scores), ("synthetic, 20 variants", synthetic())):
+        for count in COUNTS:
+            covered, trusted, held, size = simulate(population, count, seed=count)
+            good = held >= 0.95 and (math.isnan(covered) or 0.93 <= covered <= 0.97)
+            missed |= not good
+            verdict = "ok" if good else "MISSED"
+            lines.append(
+                f"| {title} | {count} | {trusted:.0%} | {'-' if math.isnan(covered) else f'{covered:.3f}'} | {held:.3f} | {size:.1f} of {population.shape[1]} | {verdict} |"
+            )
+    common.report("verdict", lines)
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
