@@ -78,10 +78,9 @@ def main() -> int:
             covered, trusted, held, size = simulate(population, count, seed=count)
             good = held >= 0.95 and (math.isnan(covered) or 0.93 <= covered <= 0.97)
             missed |= not good
-            verdict = "ok" if good else "MISSED"
-            lines.append(
-                f"| {title} | {count} | {trusted:.0%} | {'-' if math.isnan(covered) else f'{covered:.3f}'} | {held:.3f} | {size:.1f} of {population.shape[1]} | {verdict} |"
-            )
+            shown = "-" if math.isnan(covered) else f"{covered:.3f}"
+            cells = [title, f"{count}", f"{trusted:.0%}", shown, f"{held:.3f}", f"{size:.1f} of {population.shape[1]}"]
+            lines.append(f"| {' | '.join(cells)} | {'ok' if good else 'MISSED'} |")
     common.report("verdict", lines)
     return int(missed)
 

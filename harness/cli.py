@@ -108,7 +108,8 @@ def evaluate(
         progress=Silent() if quiet else console.Bars() if sys.stderr.isatty() else console.Lines(),
     )
     paths = write(board, folder)
-    console.show(board, choose(board), columns(board))
+    verdict = choose(board)
+    console.show(board, verdict, columns(board, verdict))
     click.echo(f"page: {paths['leaderboard.html']}")
     sys.exit(1 if board.failed else 0)
 
@@ -124,7 +125,8 @@ def show(folder: Path) -> None:
 
     board = result.load(folder)
     write(board, folder)
-    console.show(board, choose(board), columns(board))
+    verdict = choose(board)
+    console.show(board, verdict, columns(board, verdict))
 
 
 @main.command("models")

@@ -104,11 +104,12 @@ def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
         table.add_row(*(Text(column.text(result)) for column in used), style="dim" if result.floor else None)
     if board.results:
         console.print(table)
-    picks = Table(title="Choosing a model", caption=verdict.caveat)
+    picks = Table(title="Choosing a model")
     for heading in ("what for", "choose", "why"):
         picks.add_column(heading, overflow="fold")
     for pick in verdict.picks:
         picks.add_row(pick.question, Text(pick.result.name if pick.result else "nothing"), Text(pick.reason))
     console.print(picks)
+    console.print(verdict.certainty, markup=False, highlight=False)
     for absence in board.absences:
         console.print(f"{absence.status}: {absence.spec}: {absence.reason}", markup=False, highlight=False, soft_wrap=True)

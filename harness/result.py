@@ -187,12 +187,12 @@ def read(path: Path) -> Result:
         raise ResultError(f"{path}: not a readable result ({error}); run the evaluation again with --force") from error
 
 
-def save(board: Leaderboard, folder: Path) -> None:
+def save(board: Leaderboard, folder: Path, verdict: Mapping[str, Any]) -> None:
     """Write summary.json, whole or not at all; the results it names are already in ``folder``/results."""
     rows = board.rows()
     for row, result in zip(rows, board.results, strict=False):
         row["file"] = f"results/{file_name(result.identity, result.spec, result.dim)}"
-    summary = {"schema": SCHEMA, "dataset": dict(board.dataset), "headline": board.headline, "rows": rows}
+    summary = {"schema": SCHEMA, "dataset": dict(board.dataset), "headline": board.headline, "verdict": verdict, "rows": rows}
     with _whole_or_nothing(folder / SUMMARY) as half:
         half.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -25,6 +25,7 @@ from harness.metrics import Measure, score
 from harness.progress import Progress, Silent
 from harness.result import Absence, Cost, Leaderboard, Result, Status
 from harness.store import Stored, VectorStore
+from harness.verdict import choose
 
 DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10", "map@100")
 MIN_DEPTH = 100
@@ -99,7 +100,7 @@ def evaluate(
         folder=run.out,
     )
     if run.out is not None:
-        result.save(board, run.out)
+        result.save(board, run.out, choose(board).summary())
     return board
 
 

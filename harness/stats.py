@@ -18,6 +18,7 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 ROUGH_BELOW = 50
 ROUGH_TELLING = 10
+_SAME = 1e-12  # scores of one query closer than this are equal
 _EQUAL = 1e-4  # float32 sums in another order differ by less
 _NORMAL = NormalDist()
 _BLOCK = 2_000  # resamples worked on at once
@@ -138,20 +139,23 @@ def rough(scores: Floats) -> NDArray[np.bool_]:
     return np.asarray((len(scores) < ROUGH_BELOW) | (len(scores) - commonest < ROUGH_TELLING))
 
 
-def compare(one: Floats, other: Floats, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
-    """Compare two variants by their per-query scores, each ``(queries,)``; a difference above 0 is in favour of ``one``."""
-    gap = one - other
-    low, high = intervals(gap[:, None], level, resamples, seed)[0]
-    spread = float(gap.std(ddof=1)) if len(gap) > 1 else 0.0
-    return Comparison(
-        difference=float(gap.mean()),
-        low=float(low),
-        high=float(high),
-        p=float(randomisation_test(gap[:, None], resamples, seed)[0]),
-        wins=int((gap > 1e-12).sum()),
-        ties=int((np.abs(gap) <= 1e-12).sum()),
-        losses=int((gap < -1e-12).sum()),
-        effect=float(gap.mean()) / spread if spread else math.nan,
+def compare(ones: Floats, other: Floats, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> tuple[Comparison, ...]:
+    """Compare each column of ``(queries, variants)`` with ``other`` ``(queries,)``; above 0 is in favour of the column."""
+    gaps = ones - other[:, None]
+    bounds, p = intervals(gaps, level, resamples, seed), randomisation_test(gaps, resamples, seed)
+    spreads = gaps.std(axis=0, ddof=1) if len(gaps) > 1 else np.zeros(gaps.shape[1])
+    return tuple(
+        Comparison(
+            difference=float(gap.mean()),
+            low=float(low),
+            high=float(high),
+            p=float(chance),
+            wins=int((gap > _SAME).sum()),
+            ties=int((np.abs(gap) <= _SAME).sum()),
+            losses=int((gap < -_SAME).sum()),
+            effect=float(gap.mean() / spread) if spread > _SAME else math.nan,
+        )
+        for gap, (low, high), chance, spread in zip(gaps.T, bounds, p, spreads, strict=True)
     )
 
 

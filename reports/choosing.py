@@ -14,7 +14,7 @@ def markdown(board: Leaderboard, verdict: Verdict) -> str:
         "",
         f"{facts['documents']:,} documents, {facts['queries']:,} queries, split {_cell(facts['split'])}; ranked by {board.headline}.",
         "",
-        f"> {verdict.caveat}",
+        f"> {_cell(verdict.certainty)}",
         "",
         "| what for | choose | why |",
         "| --- | --- | --- |",

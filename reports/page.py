@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
-from harness.result import Leaderboard, Result
-from harness.verdict import Verdict
+from harness.result import Leaderboard
+from harness.verdict import Standing, Verdict
 from reports import plots
 from reports.table import columns
 
@@ -18,27 +18,34 @@ def html(board: Leaderboard, verdict: Verdict) -> str:
 
     template = files("reports").joinpath("templates/leaderboard.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    shown = columns(board)
-    top = max((result.mean(board.headline) for result in board.results), default=0.0)
+    shown = columns(board, verdict)
+    top = max((standing.high for standing in verdict.standings), default=0.0)
     return environment.from_string(template).render(
         board=board,
         facts=_facts(board),
         verdict=verdict,
         columns=shown,
-        rows=[_row(result, board, shown, top) for result in board.results],
+        rows=[_row(standing, board, shown, top) for standing in verdict.standings],
         plot=Markup(plots.by_dimension(board)),  # noqa: S704 - matplotlib escapes its texts
         environment=_environment(board),
     )
 
 
-def _row(result: Result, board: Leaderboard, shown: list[Any], top: float) -> dict[str, Any]:
-    cells = []
+def _row(standing: Standing, board: Leaderboard, shown: list[Any], top: float) -> dict[str, Any]:
+    cells, result = [], standing.result
     for column in shown:
         value = column.value(result)
         number = value if isinstance(value, (int, float)) else result.dim if column.heading == "dim" else None
         cells.append({"text": column.text(result), "number": number, "bar": column.heading == board.headline})
-    share = 100 * result.mean(board.headline) / top if top else 0.0
-    return {"cells": cells, "share": f"{share:.1f}", "floor": result.floor}
+    scale = 100 / top if top else 0.0
+    return {
+        "cells": cells,
+        "share": f"{scale * standing.mean:.1f}",
+        "low": f"{scale * standing.low:.1f}",
+        "high": f"{scale * standing.high:.1f}",
+        "floor": standing.result.floor,
+        "tied": standing.tied,
+    }
 
 
 def _facts(board: Leaderboard) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.result import Leaderboard, Result
-from harness.verdict import query_milliseconds
+from harness.verdict import Standing, Verdict, query_milliseconds
 
 NOTHING = "–"
 """What stands in a cell that was not, or could not be, measured."""
@@ -31,13 +31,25 @@ class Column:
         return f"{value:,}" if isinstance(value, int) else value
 
 
-def columns(board: Leaderboard) -> list[Column]:
+def columns(board: Leaderboard, verdict: Verdict) -> list[Column]:
     """The columns for this leaderboard, left to right; its headline measure comes right after the identity."""
     measures = list(board.results[0].scores) if board.results else [board.headline]
+    standings = {one.result.identity: one for one in verdict.standings}
     return [
         Column("model", "provider/model", lambda r: r.spec),
         Column("dim", "dimensions kept; * the model was not trained to be cut here", _dim),
-        *(Column(m, f"mean {m} over all queries, 0 to 1, higher is better", lambda r, m=m: r.mean(m), 4) for m in measures),  # type: ignore[misc]
+        _measure(board.headline),
+        Column(
+            "95 %",
+            f"interval of the mean {board.headline} (BCa bootstrap over queries); ~ rests on little",
+            lambda r: _interval(standings[r.identity]),
+        ),
+        Column(
+            "best?",
+            "= is tied for best: the truly best is one of these with 95 % probability",
+            lambda r: "=" if standings[r.identity].tied else "",
+        ),
+        *(_measure(name) for name in measures if name != board.headline),
         Column("docs s", "seconds to embed all documents, on the machine below", lambda r: r.cost.document_seconds),
         Column("cut", "documents longer than the model reads: the rest of them is not embedded", lambda r: r.cost.truncated_documents),
         Column("query ms", "milliseconds a query, embedding and search, all queries in one batch", query_milliseconds),
@@ -45,6 +57,14 @@ def columns(board: Leaderboard) -> list[Column]:
         Column("USD", "price of embedding this corpus and its queries, at the list price", lambda r: r.cost.usd),
         Column("licence", "licence of the weights", lambda r: r.model.get("licence", "")),
     ]
+
+
+def _measure(name: str) -> Column:
+    return Column(name, f"mean {name} over all queries, 0 to 1, higher is better", lambda r: r.mean(name), 4)
+
+
+def _interval(standing: Standing) -> str:
+    return f"{standing.low:.3f}–{standing.high:.3f}{' ~' if standing.rough else ''}"
 
 
 def _dim(result: Result) -> str | int:

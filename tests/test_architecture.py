@@ -19,7 +19,8 @@ TIERS = [
     {"dataset", "embedder", "index", "result"},
     {"store", "experiment", "beir"},
     {"catalog", "shipped"},
-    {"runner", "verdict"},
+    {"verdict"},
+    {"runner"},
 ]
 MODULES = sorted(path.stem for path in (ROOT / "harness").glob("*.py"))
 HEAVY = (

@@ -59,7 +59,7 @@ def test_markdown_keeps_hostile_text_in_its_cell(board: Leaderboard, tmp_path: P
 
 
 def test_the_picks_follow_the_numbers(board: Leaderboard) -> None:
-    best, smallest, cheapest, fastest = harness.choose(board).picks
+    best, smallest, tied, cheapest, fastest = harness.choose(board).picks
     cells = [r for r in board.results if not r.floor]
     assert best.result is max(cells, key=lambda r: r.mean("ndcg@10"))
     assert smallest.result is not None
@@ -68,6 +68,9 @@ def test_the_picks_follow_the_numbers(board: Leaderboard) -> None:
     assert cheapest.result is not None
     assert cheapest.result.cost.document_seconds == min(r.cost.document_seconds for r in cells if r.cost.document_seconds)
     assert fastest.result in cells
+    may_be_best = {one.result.identity: one.tied for one in harness.choose(board).standings}
+    assert tied.result is not None
+    assert may_be_best[tied.result.identity]
 
 
 def test_a_leaderboard_without_models_still_answers(board: Leaderboard, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_rough_intervals_are_marked() -> None:
 
 def test_a_comparison_counts_and_weighs() -> None:
     one, other = np.array([1.0, 0.5, 0.5, 0.0] * 20), np.array([0.0, 0.5, 0.0, 0.5] * 20)
-    found = stats.compare(one, other)
+    (found,) = stats.compare(one[:, None], other)
     assert (found.wins, found.ties, found.losses) == (40, 20, 20)
     assert found.difference == 0.25
     assert found.effect == pytest.approx(0.25 / np.std(one - other, ddof=1))
