@@ -98,12 +98,16 @@ class Absence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """The results of one run, best first by ``headline``, and the models that have none, with the reason."""
+    """The results of one run, best first by ``headline``, and the models that have none, with the reason.
+
+    ``slices``: what the queries are sliced by -> value -> query ids.
+    """
 
     dataset: Mapping[str, Any]
     headline: str
     results: tuple[Result, ...]
     absences: tuple[Absence, ...] = ()
+    slices: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     folder: Path | None = None
 
     @property
@@ -192,7 +196,14 @@ def save(board: Leaderboard, folder: Path, verdict: Mapping[str, Any]) -> None:
     rows = board.rows()
     for row, result in zip(rows, board.results, strict=False):
         row["file"] = f"results/{file_name(result.identity, result.spec, result.dim)}"
-    summary = {"schema": SCHEMA, "dataset": dict(board.dataset), "headline": board.headline, "verdict": verdict, "rows": rows}
+    summary = {
+        "schema": SCHEMA,
+        "dataset": dict(board.dataset),
+        "headline": board.headline,
+        "verdict": verdict,
+        "rows": rows,
+        "slices": board.slices,
+    }
     with _whole_or_nothing(folder / SUMMARY) as half:
         half.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -210,6 +221,7 @@ def load(folder: str | Path) -> Leaderboard:
             headline=summary["headline"],
             results=tuple(read(folder / row["file"]) for row in rows if row["status"] == "ok"),
             absences=tuple(Absence(r["model"], r["status"], r["reason"]) for r in rows if r["status"] != "ok"),
+            slices={by: {value: tuple(ids) for value, ids in values.items()} for by, values in summary["slices"].items()},
             folder=folder,
         )
     except (OSError, KeyError, TypeError, ValueError) as error:

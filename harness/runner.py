@@ -24,6 +24,7 @@ from harness.index import NOTHING, Index, Ranking, default_threads
 from harness.metrics import Measure, score
 from harness.progress import Progress, Silent
 from harness.result import Absence, Cost, Leaderboard, Result, Status
+from harness.slices import slices
 from harness.store import Stored, VectorStore
 from harness.verdict import choose
 
@@ -97,6 +98,7 @@ def evaluate(
         headline=headline,
         results=result.sort_results(results, headline),
         absences=tuple(absences),
+        slices=slices(data, next((one for one in results if one.spec == "bm25"), None)),
         folder=run.out,
     )
     if run.out is not None:

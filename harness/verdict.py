@@ -15,6 +15,8 @@ from harness.result import Leaderboard, Result
 
 TOLERANCE = 0.01
 """The share of the best mean that a smaller dimension may lose and still be recommended."""
+FEWEST_IN_SLICE = 10
+"""A slice with fewer queries shows no number."""
 Value = TypeVar("Value", float, tuple[float, ...])
 
 
@@ -46,6 +48,16 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceMeans:
+    """The headline measure on one slice of the queries: one mean per standing, None where the slice has too few."""
+
+    name: str
+    value: str
+    queries: int
+    means: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The standings of a leaderboard, best first, the picks, and in words what these queries can and can't tell."""
 
@@ -53,6 +65,7 @@ class Verdict:
     standings: tuple[Standing, ...]
     picks: tuple[Pick, ...]
     certainty: str
+    slices: tuple[SliceMeans, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """The verdict as JSON-able values, for summary.json."""
@@ -81,6 +94,15 @@ class Verdict:
                 }
                 for one in self.standings
             },
+            "slices": [
+                {
+                    "by": one.name,
+                    "value": one.value,
+                    "queries": one.queries,
+                    "means": one.means and {s.result.identity: mean for s, mean in zip(self.standings, one.means, strict=True)},
+                }
+                for one in self.slices
+            ],
         }
 
 
@@ -96,7 +118,7 @@ def choose(board: Leaderboard) -> Verdict:
     cells = [result for result in board.results if not result.floor]
     if not cells:
         nothing = Pick("Best model", None, "no embedding model was measured")
-        return Verdict(board.headline, standings, (nothing,), _certainty(board, standings))
+        return Verdict(board.headline, standings, (nothing,), _certainty(board, standings), _slice_means(board))
     headline, best = board.headline, cells[0]
     enough = [cell for cell in cells if cell.mean(headline) >= (1 - TOLERANCE) * best.mean(headline)]
     smallest = min(enough, key=lambda cell: (cell.dim or best.dim, -cell.mean(headline)))
@@ -109,7 +131,7 @@ def choose(board: Leaderboard) -> Verdict:
         _least("Cheapest to embed", cells, best, headline, _price, price_text),
         _least("Fastest to answer", cells, best, headline, query_milliseconds, lambda ms: f"{ms:.3g} ms a query"),
     )
-    return Verdict(headline, standings, picks, _certainty(board, standings))
+    return Verdict(headline, standings, picks, _certainty(board, standings), _slice_means(board))
 
 
 def score_matrix(results: Sequence[Result], measure: str) -> Floats:
@@ -143,6 +165,19 @@ def _standings(board: Leaderboard) -> tuple[Standing, ...]:
         )
         for at, result in enumerate(board.results)
     )
+
+
+def _slice_means(board: Leaderboard) -> tuple[SliceMeans, ...]:
+    if not board.results:
+        return ()
+    scores = score_matrix(board.results, board.headline)
+    place = {query: row for row, query in enumerate(board.results[0].query_ids)}
+    found = []
+    for name, values in board.slices.items():
+        for value, ids in values.items():
+            means = scores[[place[query] for query in ids]].mean(axis=0) if len(ids) >= FEWEST_IN_SLICE else None
+            found.append(SliceMeans(name, value, len(ids), None if means is None else tuple(float(mean) for mean in means)))
+    return tuple(found)
 
 
 def _certainty(board: Leaderboard, standings: Sequence[Standing]) -> str:

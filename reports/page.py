@@ -27,6 +27,7 @@ def html(board: Leaderboard, verdict: Verdict) -> str:
         columns=shown,
         rows=[_row(standing, board, shown, top) for standing in verdict.standings],
         plot=Markup(plots.by_dimension(board)),  # noqa: S704 - matplotlib escapes its texts
+        slices=_slices(verdict),
         environment=_environment(board),
     )
 
@@ -46,6 +47,20 @@ def _row(standing: Standing, board: Leaderboard, shown: list[Any], top: float) -
         "floor": standing.result.floor,
         "tied": standing.tied,
     }
+
+
+def _slices(verdict: Verdict) -> dict[str, Any]:
+    """The slice table: a line per slice, a column per model at the dimension where it does best on all queries."""
+    specs: dict[str, int] = {}
+    for at, standing in enumerate(verdict.standings):
+        specs.setdefault(standing.result.spec, at)
+    lines = []
+    for one in verdict.slices:
+        means = [one.means[at] for at in specs.values()] if one.means else None
+        best = max(means) if means else 0.0
+        cells = [{"text": f"{mean:.3f}", "best": mean == best, "shade": f"{100 * mean:.0f}"} for mean in means or ()]
+        lines.append({"name": one.name, "value": one.value, "queries": one.queries, "cells": cells})
+    return {"names": [verdict.standings[at].result.name for at in specs.values()], "lines": lines}
 
 
 def _facts(board: Leaderboard) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ TIERS = [
     {"errors"},
     {"vectors", "metrics", "stats", "progress", "environment"},
     {"dataset", "embedder", "index", "result"},
-    {"store", "experiment", "beir"},
+    {"store", "experiment", "beir", "slices"},
     {"catalog", "shipped"},
     {"verdict"},
     {"runner"},
