@@ -21,6 +21,7 @@ def slices(dataset: Dataset, lexical: Result | None = None) -> Slices:
     ``lexical``, a query counts as found by BM25 when a relevant document is among its first ten.
     """
     found: dict[str, dict[str, list[str]]] = {}
+    lengths_in_order = [name for bounds in (QUERY_WORDS, DOCUMENT_WORDS) for _, name in bounds]
     for query in dataset.queries:
         for name, value in sorted(query.tags.items()):
             _put(found, name, value, query.id)
@@ -36,7 +37,11 @@ def slices(dataset: Dataset, lexical: Result | None = None) -> Slices:
         hit = {query: bool(np.any(grades[:FOUND_WITHIN] > 0)) for query, grades in zip(lexical.query_ids, lexical.grades, strict=True)}
         for query in dataset.queries:
             _put(found, "BM25", f"{'finds' if hit[query.id] else 'misses'} it in {FOUND_WITHIN}", query.id)
-    return {name: {value: tuple(ids) for value, ids in values.items()} for name, values in found.items() if len(values) > 1}
+    return {
+        name: {value: tuple(values[value]) for value in (*(v for v in lengths_in_order if v in values), *values)}
+        for name, values in found.items()
+        if len(values) > 1
+    }
 
 
 def _put(found: dict[str, dict[str, list[str]]], name: str, value: str, query: str) -> None:
