@@ -3,6 +3,7 @@
 DATA    ?= quickstart
 MODELS  ?=
 ARGS    ?=
+BASELINE ?= bakeoff-baseline.json
 PYTHON  ?= python3
 TORCH   ?= 2.13.0
 BIN     := .venv/bin
@@ -10,7 +11,7 @@ BIN     := .venv/bin
 # faiss-gpu and faiss-cpu exclude each other: gpu where a GPU answers or GPU=1 says so, else cpu
 FAISS   := $(if $(filter 1,$(GPU)),gpu,$(if $(filter 0,$(GPU)),cpu,$(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)))
 
-.PHONY: help eval test check fix bench clean
+.PHONY: help eval check-regression test check fix bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,6 +19,9 @@ help: ## this list
 
 eval: .venv/run-$(FAISS) ## measure: make eval DATA=folder-or-name MODELS="a b c" ARGS="--dims 256,64"
 	$(BIN)/bakeoff eval "$(DATA)" $(foreach model,$(MODELS),--model "$(model)") $(ARGS)
+
+check-regression: eval ## eval, then hold it against BASELINE (bakeoff baseline save makes one)
+	$(BIN)/bakeoff check "out/$(notdir $(patsubst %/,%,$(DATA)))" --baseline "$(BASELINE)"
 
 test: .venv/dev-$(FAISS) ## run the tests
 	$(BIN)/python -m pytest $(ARGS)

@@ -1,6 +1,6 @@
 """Do the intervals cover, and does the tied group contain the best? Seeded simulations where the truth is known.
 
-python benchmarks/verdict.py        about two minutes; exits 1 if a target is missed
+python benchmarks/verdict.py        about three minutes; exits 1 if a target is missed
 
 The truth: the per-query scores of real systems on SciFact (or quickstart, where SciFact is not there) are taken as a
 population of queries; query sets of n are drawn from it with replacement, and the population's means are the true ones.
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import math
 import sys
+from types import SimpleNamespace
 
 import common
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import stats
+from harness import check, stats
 
-SETS, RESAMPLES = 1_000, 1_000
+SETS, RESAMPLES, GATES = 1_000, 1_000, 400
 COUNTS = (20, 50, 100, 300)
 Floats = NDArray[np.float64]
 
@@ -64,6 +65,28 @@ def simulate(population: Floats, count: int, seed: int) -> tuple[float, float, f
     return (covered / trusted if trusted else math.nan), trusted / SETS / len(truth), held / SETS, size / SETS
 
 
+def gate(before: Floats, count: int, drop: float, seed: int) -> float:
+    """The share of gates, with the built-in rules and six slices, that fail when the true mean falls by ``drop``.
+
+    The new run's per-query differences are those of two real systems, centred, each with a random sign.
+    """
+    rng = np.random.default_rng(seed)
+    gaps = before[:, 0] - before[:, 1]
+    gaps = gaps - gaps.mean()
+    failed = 0
+    for _ in range(GATES):
+        rows = rng.integers(0, len(before), count)
+        noise = gaps[rows] * rng.choice([-1, 1], count)
+        saved, now = before[rows, 0], before[rows, 0] - drop + noise
+        ids = [str(at) for at in range(count)]
+        slices = {by: {value: ids[at::size] for at, value in enumerate("abc"[:size])} for by, size in (("one", 2), ("two", 3))}
+        slices["three"] = {"a": ids[: count // 3]}
+        cell = {"cell": "x", "scores": {"ndcg@10": dict(zip(ids, saved, strict=True))}}
+        result = SimpleNamespace(name="x", query_ids=ids, scores={"ndcg@10": now})
+        failed += any(one.regressed for rule in check.default_rules("ndcg@10") for one in check.apply(rule, cell, result, slices))
+    return failed / GATES
+
+
 def main() -> int:
     name, scores = real()
     lines = [
@@ -81,6 +104,14 @@ def main() -> int:
             shown = "-" if math.isnan(covered) else f"{covered:.3f}"
             cells = [title, f"{count}", f"{trusted:.0%}", shown, f"{held:.3f}", f"{size:.1f} of {population.shape[1]}"]
             lines.append(f"| {' | '.join(cells)} | {'ok' if good else 'MISSED'} |")
+    lines += ["", f"The gate, {GATES} runs each, differences as between {name}'s first two systems:", ""]
+    lines += ["| queries | true drop | gate fails | target | |", "| --- | --- | --- | --- | --- |"]
+    for count, drop, low, high in ((100, 0.0, 0.0, 0.05), (300, 0.0, 0.0, 0.05), (300, 0.05, 0.80, 1.0)):
+        share = gate(scores, count, drop, seed=count)
+        good = low <= share <= high
+        missed |= not good
+        target = f"at least {low:.0%}" if low else f"at most {high:.0%}"
+        lines.append(f"| {count} | {drop} | {share:.3f} | {target} | {'ok' if good else 'MISSED'} |")
     common.report("verdict", lines)
     return int(missed)
 

@@ -129,6 +129,79 @@ def show(folder: Path) -> None:
     console.show(board, verdict, columns(board, verdict))
 
 
+@main.group("baseline")
+def baseline() -> None:
+    """Keep a measured state to hold later ones against."""
+
+
+@baseline.command("save")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Path(path_type=Path), default=Path("bakeoff-baseline.json"), show_default=True, help="The file to write.")
+@click.option(
+    "--cell", "cells", multiple=True, metavar="'MODEL @ DIM'", help="Which cell; repeat for more. Default: the best model's best."
+)
+def baseline_save(folder: Path, to: Path, cells: tuple[str, ...]) -> None:
+    """Save cells of the leaderboard in FOLDER (out/NAME) as a baseline: a small file to commit and review."""
+    from harness import result
+    from harness.check import save_baseline
+
+    saved = save_baseline(result.load(folder), to, cells)
+    click.echo(f"{to}: {', '.join(saved)}")
+
+
+@main.command("check")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--baseline", "baseline_file", type=click.Path(path_type=Path), default=Path("bakeoff-baseline.json"), show_default=True)
+@click.option(
+    "--rules",
+    type=click.Path(path_type=Path),
+    help="TOML file with [[check]] tables. Default: bakeoff.toml if it is there, else the built-in rules.",
+)
+@click.option("--cell", metavar="'MODEL @ DIM'", help="The cell of the new run that takes the place of the baseline's one cell.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Append a summary here, as $GITHUB_STEP_SUMMARY wants it.")
+@click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML here.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything as JSON here.")
+def check(
+    folder: Path,
+    baseline_file: Path,
+    rules: Path | None,
+    cell: str | None,
+    markdown: Path | None,
+    junit: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Hold the leaderboard in FOLDER (out/NAME) against a baseline.
+
+    Exit code 0: held. 1: regressed. 2: cannot be compared (other data, missing result, unreadable baseline).
+    """
+    from harness import check as gate
+    from harness import result
+    from reports import gate as report
+
+    default = Path("bakeoff.toml")
+    chosen = gate.read_rules(rules or default) if rules or default.exists() else ()
+    found = gate.check(result.load(folder), baseline_file, chosen, cell)
+    for note in found.notes:
+        click.echo(f"note: {note}")
+    shown = [outcome for outcome in found.outcomes if outcome.regressed or outcome.slice == gate.ALL]
+    for outcome in shown:
+        click.echo(f"{'REGRESSED' if outcome.regressed else 'held     '} {report.sentence(outcome)}")
+    if len(shown) < len(found.outcomes):
+        click.echo(f"held      {len(found.outcomes) - len(shown)} slices")
+    for query in found.fallen if found.regressed else ():
+        click.echo(f"  fell: {query.query} {query.before:.3f} -> {query.now:.3f} {query.text!r}")
+        click.echo(f"        before: {', '.join(query.found_before[:5])}")
+        click.echo(f"        now:    {', '.join(query.found_now[:5])}")
+    click.echo(report.verdict(found))
+    if markdown:
+        with markdown.open("a", encoding="utf-8") as file:
+            file.write(report.markdown(found))
+    for path, text in ((junit, report.junit(found)), (json_file, report.as_json(found))):
+        if path:
+            path.write_text(text, encoding="utf-8")
+    sys.exit(1 if found.regressed else 0)
+
+
 @main.command("models")
 def models() -> None:
     """List the providers, and the models that the catalog knows something of."""

@@ -59,6 +59,8 @@ class Fingerprint(NamedTuple):
     documents: str
     queries: str
     judgements: str
+    judged: str
+    """The documents that are judged for any of the queries."""
 
     def __str__(self) -> str:
         return hashlib.sha256("".join(self).encode()).hexdigest()[:16]
@@ -121,6 +123,7 @@ class Dataset:
                 _digest(_entry_line(document) for document in kept),
                 _digest(_entry_line(query) for query in asked),
                 _digest(f"{q.id}\t{d}\t{g}" for q in asked for d, g in judged[q.id].items()),
+                _digest(_entry_line(kept[rows[d]]) for d in {d for q in asked for d in judged[q.id]}),
             ),
             left_out=sum(query.id in qrels for query in askable) - len(asked),
             skipped=len(documents) - len(kept) + len(queries) - len(askable),

@@ -100,7 +100,7 @@ class Absence:
 class Leaderboard:
     """The results of one run, best first by ``headline``, and the models that have none, with the reason.
 
-    ``slices``: what the queries are sliced by -> value -> query ids.
+    ``slices``: what the queries are sliced by -> value -> query ids. ``queries``: query id -> text.
     """
 
     dataset: Mapping[str, Any]
@@ -108,6 +108,7 @@ class Leaderboard:
     results: tuple[Result, ...]
     absences: tuple[Absence, ...] = ()
     slices: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    queries: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
 
     @property
@@ -161,7 +162,7 @@ def write(result: Result, path: Path) -> None:
     columns |= {measure: pa.array(values, pa.float64()) for measure, values in result.scores.items()}
     head = {name: getattr(result, name) for name in _HEAD} | {"schema": SCHEMA, "cost": asdict(result.cost)}
     table = pa.table(columns).replace_schema_metadata({b"bakeoff": json.dumps(head).encode()})
-    with _whole_or_nothing(path) as half:
+    with whole_or_nothing(path) as half:
         feather.write_feather(table, half, compression="zstd")
 
 
@@ -203,8 +204,9 @@ def save(board: Leaderboard, folder: Path, verdict: Mapping[str, Any]) -> None:
         "verdict": verdict,
         "rows": rows,
         "slices": board.slices,
+        "queries": board.queries,
     }
-    with _whole_or_nothing(folder / SUMMARY) as half:
+    with whole_or_nothing(folder / SUMMARY) as half:
         half.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -222,6 +224,7 @@ def load(folder: str | Path) -> Leaderboard:
             results=tuple(read(folder / row["file"]) for row in rows if row["status"] == "ok"),
             absences=tuple(Absence(r["model"], r["status"], r["reason"]) for r in rows if r["status"] != "ok"),
             slices={by: {value: tuple(ids) for value, ids in values.items()} for by, values in summary["slices"].items()},
+            queries=summary["queries"],
             folder=folder,
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -267,7 +270,7 @@ def _sentinel(grades: Sequence[int | None]) -> NDArray[np.int32]:
     return np.array([UNJUDGED if grade is None else grade for grade in grades], dtype=np.int32)
 
 
-class _whole_or_nothing:  # noqa: N801 - reads as a statement
+class whole_or_nothing:  # noqa: N801 - reads as a statement
     """Give a path beside the target to write to; on success it takes the target's place, else it goes."""
 
     def __init__(self, target: Path) -> None:

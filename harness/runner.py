@@ -99,6 +99,7 @@ def evaluate(
         results=result.sort_results(results, headline),
         absences=tuple(absences),
         slices=slices(data, next((one for one in results if one.spec == "bm25"), None)),
+        queries={query.id: query.text for query in data.queries},
         folder=run.out,
     )
     if run.out is not None:

@@ -18,6 +18,8 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 ROUGH_BELOW = 50
 ROUGH_TELLING = 10
+FEWEST_IN_SLICE = 10
+"""A slice with fewer queries shows no number and is held to no rule."""
 _SAME = 1e-12  # scores of one query closer than this are equal
 _EQUAL = 1e-4  # float32 sums in another order differ by less
 _NORMAL = NormalDist()
@@ -90,6 +92,13 @@ def randomisation_test(differences: Floats, resamples: int = RESAMPLES, seed: in
     slack = 1e-6 * np.abs(differences).sum(axis=0)  # sums in another order differ in the last bits
     flipped = np.abs(_sign_flips(len(differences), resamples, seed) @ differences)
     return np.asarray((1 + (flipped >= observed - slack).sum(axis=0)) / (1 + resamples))
+
+
+def one_sided(gaps: Floats, resamples: int = RESAMPLES, seed: int = 0) -> float:
+    """The chance of a mean as high as that of ``gaps`` ``(queries,)``, or higher, when each may as well have the other sign."""
+    slack = 1e-6 * np.abs(gaps).sum()
+    flipped = _sign_flips(len(gaps), resamples, seed) @ gaps
+    return float((1 + (flipped >= gaps.sum() - slack).sum()) / (1 + resamples))
 
 
 def holm(p: Floats) -> Floats:

@@ -15,8 +15,6 @@ from harness.result import Leaderboard, Result
 
 TOLERANCE = 0.01
 """The share of the best mean that a smaller dimension may lose and still be recommended."""
-FEWEST_IN_SLICE = 10
-"""A slice with fewer queries shows no number."""
 Value = TypeVar("Value", float, tuple[float, ...])
 
 
@@ -175,7 +173,7 @@ def _slice_means(board: Leaderboard) -> tuple[SliceMeans, ...]:
     found = []
     for name, values in board.slices.items():
         for value, ids in values.items():
-            means = scores[[place[query] for query in ids]].mean(axis=0) if len(ids) >= FEWEST_IN_SLICE else None
+            means = scores[[place[query] for query in ids]].mean(axis=0) if len(ids) >= stats.FEWEST_IN_SLICE else None
             found.append(SliceMeans(name, value, len(ids), None if means is None else tuple(float(mean) for mean in means)))
     return tuple(found)
 

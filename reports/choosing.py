@@ -10,16 +10,16 @@ def markdown(board: Leaderboard, verdict: Verdict) -> str:
     """The table "choosing a model" for this corpus, as Markdown."""
     facts = board.dataset
     lines = [
-        f"# Choosing a model for {_cell(facts['name'])}",
+        f"# Choosing a model for {cell(facts['name'])}",
         "",
-        f"{facts['documents']:,} documents, {facts['queries']:,} queries, split {_cell(facts['split'])}; ranked by {board.headline}.",
+        f"{facts['documents']:,} documents, {facts['queries']:,} queries, split {cell(facts['split'])}; ranked by {board.headline}.",
         "",
-        f"> {_cell(verdict.certainty)}",
+        f"> {cell(verdict.certainty)}",
         "",
         "| what for | choose | why |",
         "| --- | --- | --- |",
         *(
-            f"| {pick.question} | {f'`{_cell(pick.result.name)}`' if pick.result else 'nothing'} | {_cell(pick.reason)} |"
+            f"| {pick.question} | {f'`{cell(pick.result.name)}`' if pick.result else 'nothing'} | {cell(pick.reason)} |"
             for pick in verdict.picks
         ),
         "",
@@ -29,11 +29,11 @@ def markdown(board: Leaderboard, verdict: Verdict) -> str:
     ]
     if board.absences:
         lines += ["", "Not measured:", ""]
-        lines += [f"- `{_cell(absence.spec)}` {absence.status}: {_cell(absence.reason)}" for absence in board.absences]
+        lines += [f"- `{cell(absence.spec)}` {absence.status}: {cell(absence.reason)}" for absence in board.absences]
     return "\n".join(lines) + "\n"
 
 
-def _cell(text: object) -> str:
+def cell(text: object) -> str:
     """Text that stays one table cell and no markup, whatever is in it."""
     escaped = "".join(f"\\{sign}" if sign in "\\|`*_[]<>#" else sign for sign in str(text) if sign.isprintable())
     return escaped if "`" in str(text) or "|" in str(text) or "<" in str(text) else "".join(c for c in str(text) if c.isprintable())

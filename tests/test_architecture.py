@@ -19,7 +19,7 @@ TIERS = [
     {"dataset", "embedder", "index", "result"},
     {"store", "experiment", "beir", "slices"},
     {"catalog", "shipped"},
-    {"verdict"},
+    {"verdict", "check"},
     {"runner"},
 ]
 MODULES = sorted(path.stem for path in (ROOT / "harness").glob("*.py"))
@@ -72,7 +72,9 @@ def test_providers_see_the_extension_points_only() -> None:
 
 def test_reports_see_results_and_verdicts_only() -> None:
     for path in (ROOT / "reports").glob("*.py"):
-        assert {name for name in ours(path) if not name.startswith("reports")} <= {"harness.result", "harness.verdict"}, path.name
+        assert {name for name in ours(path) if not name.startswith("reports")} <= {"harness.result", "harness.verdict", "harness.check"}, (
+            path.name
+        )
 
 
 def test_only_the_command_line_prints_or_exits() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import harness
 from harness.dataset import Dataset, Document, Query
 from harness.slices import slices
-from harness.verdict import FEWEST_IN_SLICE, choose
+from harness.stats import FEWEST_IN_SLICE
+from harness.verdict import choose
 
 
 def corpus() -> Dataset:

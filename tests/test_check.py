@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import make_dataset
+
+import harness
+from harness import result
+from harness.check import CannotCompareError, Rule, check, default_rules, read_rules, save_baseline
+from harness.cli import main
+from harness.dataset import Dataset, Document, Query
+from harness.errors import OptionError
+from harness.result import Leaderboard
+from harness.verdict import choose
+from reports import gate
+
+QUERIES = 120
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+def corpus(extra: str = "", judged: str = "") -> Dataset:
+    """One relevant document a query, two kinds of queries; ``extra`` is a document nobody judged, ``judged`` alters one."""
+    data = make_dataset(documents=QUERIES + 20, queries=QUERIES)
+    documents = [replace(d, text=d.text + judged) if d.id == "d0" else d for d in data.documents]
+    queries = [Query(q.id, q.text, tags={"kind": "even" if row % 2 else "odd"}) for row, q in enumerate(data.queries)]
+    qrels = {q.id: {f"d{q.id[1:]}": 1} for q in queries} | {queries[0].id: {f"d{queries[0].id[1:]}": 1, "d0": 1}}
+    return Dataset.build("gate", [*documents, Document("new", extra)] if extra else documents, queries, qrels)
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
+    store = tmp_path_factory.mktemp("store")
+    return harness.evaluate(corpus(), ["hash/256"], metrics=["ndcg@10", "recall@10"], dims=[256, 64], store_folder=store)
+
+
+@pytest.fixture
+def baseline(board: Leaderboard, tmp_path: Path) -> Path:
+    scored = changed(board, lambda scores: np.full(len(scores), 0.6))
+    assert save_baseline(scored, tmp_path / "baseline.json") == ["hash/256 @ 256"]
+    return tmp_path / "baseline.json"
+
+
+def changed(board: Leaderboard, change: Change) -> Leaderboard:
+    """The board with other nDCG scores in its native cell."""
+    results = [
+        replace(one, scores={**one.scores, "ndcg@10": change(one.scores["ndcg@10"])}) if one.dim == 256 else one for one in board.results
+    ]
+    return replace(board, results=tuple(results))
+
+
+def by(shift: float, noise: float = 0.0, only: slice = slice(None)) -> Change:
+    def change(scores: np.ndarray) -> np.ndarray:
+        made = np.full(len(scores), 0.6) + np.random.default_rng(5).permutation(np.linspace(-noise, noise, len(scores)))
+        made[only] += shift
+        return made
+
+    return change
+
+
+def regressed(board: Leaderboard, baseline: Path, *rules: Rule) -> bool:
+    return check(board, baseline, rules).regressed
+
+
+def test_the_same_run_holds(board: Leaderboard, tmp_path: Path) -> None:
+    save_baseline(board, tmp_path / "b.json")
+    report = check(board, tmp_path / "b.json")
+    assert not report.regressed
+    assert {outcome.slice for outcome in report.outcomes} >= {"all", "kind: even", "kind: odd"}
+    assert not report.fallen
+    assert not report.notes
+
+
+@pytest.mark.parametrize(
+    ("shift", "noise", "broken"),
+    [
+        (-0.05, 0.2, True),  # larger than allowed, and clear
+        (-0.05, 0.6, False),  # larger than allowed, but within what chance does
+        (-0.005, 0.0, False),  # on every query, but smaller than allowed
+        (-0.11, 0.6, True),  # larger than any chance may be taken for
+        (+0.2, 0.1, False),  # better
+    ],
+)
+def test_a_regression_is_large_and_significant_or_very_large(
+    board: Leaderboard, baseline: Path, shift: float, noise: float, broken: bool
+) -> None:
+    assert regressed(changed(board, by(shift, noise)), baseline, Rule(metric="ndcg@10")) == broken
+
+
+def test_a_slice_that_falls_alone_is_found(board: Leaderboard, baseline: Path) -> None:
+    worse = changed(board, by(-0.12, 0.02, only=slice(0, None, 2)))  # half of the queries, -0.06 on all
+    loose = Rule(metric="ndcg@10", allowed=0.08)
+    assert not regressed(worse, baseline, loose)
+    assert regressed(worse, baseline, loose, Rule(metric="ndcg@10", slice="each", allowed=0.08, hard=0.3))
+    assert regressed(worse, baseline, Rule(metric="ndcg@10", slice="kind: odd", allowed=0.08))
+    assert not regressed(worse, baseline, Rule(metric="ndcg@10", slice="kind: even", allowed=0.08))
+
+
+def test_the_queries_that_fell_most_are_named_with_what_was_found(board: Leaderboard, baseline: Path) -> None:
+    def change(scores: np.ndarray) -> np.ndarray:
+        made = np.full(len(scores), 0.6)
+        made[:12] = np.linspace(0.0, 0.55, 12)
+        return made
+
+    fallen = check(changed(board, change), baseline).fallen
+    native = next(one for one in board.results if one.dim == 256)
+    assert [one.query for one in fallen] == list(native.query_ids[:10])
+    assert fallen[0].before == 0.6
+    assert fallen[0].now == 0.0
+    assert fallen[0].text == board.queries[fallen[0].query]
+    assert fallen[0].found_before == fallen[0].found_now == tuple(native.documents[0][:10])
+
+
+def test_another_cell_may_take_the_place_and_is_said(board: Leaderboard, baseline: Path) -> None:
+    report = check(board, baseline, cell="hash/256 @ 64")
+    assert report.notes == ("hash/256 @ 64 is compared with hash/256 @ 256",)
+    assert report.outcomes[0].now == pytest.approx(next(r for r in board.results if r.dim == 64).mean("ndcg@10"), abs=1e-6)
+
+
+def test_documents_nobody_judged_may_change(baseline: Path) -> None:
+    fresh = harness.evaluate(corpus(extra="a new page"), ["hash/256"], metrics=["ndcg@10"], dims=[256])
+    assert "none that is judged" in check(fresh, baseline).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [(corpus(judged=" rewritten"), "judged"), (make_dataset(QUERIES + 20, QUERIES - 1), "queries")],
+)
+def test_other_data_cannot_be_compared(baseline: Path, data: Dataset, part: str) -> None:
+    fresh = harness.evaluate(data, ["hash/256"], metrics=["ndcg@10"], dims=[256])
+    with pytest.raises(CannotCompareError, match=rf"other data.*{part}.* differ"):
+        check(fresh, baseline)
+
+
+def test_a_missing_cell_measure_or_slice_is_no_pass(board: Leaderboard, baseline: Path) -> None:
+    without = replace(board, results=tuple(r for r in board.results if r.dim != 256))
+    with pytest.raises(CannotCompareError, match=r"no result for 'hash/256 @ 256'; it has .*'hash/256 @ 64'"):
+        check(without, baseline)
+    failed = replace(without, absences=(harness.result.Absence("hash/256", "failed", "out of memory"),))
+    with pytest.raises(CannotCompareError, match="hash/256: out of memory"):
+        check(failed, baseline)
+    with pytest.raises(CannotCompareError, match=r"mrr@10 was not measured in both runs .* in both: ndcg@10, recall@10"):
+        check(board, baseline, [Rule(metric="mrr@10")])
+    with pytest.raises(CannotCompareError, match=r"slice 'kind: evn' is not in the baseline.*did you mean 'kind: even'"):
+        check(board, baseline, [Rule(metric="ndcg@10", slice="kind: evn")])
+    native = next(r for r in board.results if r.dim == 256)
+    fewer = replace(native, query_ids=native.query_ids[1:], scores={m: v[1:] for m, v in native.scores.items()})
+    with pytest.raises(CannotCompareError, match="1 of 120 queries are missing"):
+        check(replace(board, results=(fewer,)), baseline)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', '{"schema": 9, "cells": []}', '{"schema": 1, "cells": []}'])
+def test_an_unreadable_baseline_is_no_pass(board: Leaderboard, tmp_path: Path, text: str) -> None:
+    (tmp_path / "b.json").write_text(text)
+    with pytest.raises(CannotCompareError, match=r"not a readable baseline|schema 9|holds no scores"):
+        check(board, tmp_path / "b.json")
+    with pytest.raises(CannotCompareError, match="not a readable baseline"):
+        check(board, tmp_path / "none.json")
+
+
+def test_rules_are_read_and_checked(tmp_path: Path) -> None:
+    file = tmp_path / "bakeoff.toml"
+    file.write_text('[[check]]\nmetric = "ndcg@10"\nslice = "each"\nallowed = 0.02\nhard = 0.2\nlevel = 0.99\n')
+    assert read_rules(file) == (Rule(metric="ndcg@10", slice="each", allowed=0.02, hard=0.2, level=0.99),)
+    for text, said in [
+        ('metric = "ndcg@10"\nalowed = 0.1', r"unknown key 'alowed'.*did you mean 'allowed'"),
+        ("allowed = 0.1", "metric is missing"),
+        ('metric = "ndcg@10"\nhard = "much"', "hard = 'much' should be a float"),
+        ('metric = "ndcg@10"\nallowed = 0.2', "0 <= allowed <= hard"),
+        ('metric = "ndgc@10"', "did you mean 'ndcg'"),
+        ("metric = ", "cannot be read as TOML"),
+    ]:
+        file.write_text(f"[[check]]\n{text}\n")
+        with pytest.raises(OptionError, match=said):
+            read_rules(file)
+    with pytest.raises(OptionError, match="cannot be read"):
+        read_rules(tmp_path / "none.toml")
+
+
+def test_built_in_rules_raise_five_percent_false_alarms_at_most() -> None:
+    assert sum(1 - rule.level for rule in default_rules("ndcg@10")) == pytest.approx(0.05)
+
+
+def test_markdown_junit_and_json_say_the_same(board: Leaderboard, baseline: Path) -> None:
+    report = check(changed(board, by(-0.2, 0.1)), baseline)
+    assert "REGRESSED | hash/256 @ 256 | ndcg@10 | all | 120 | 0.6000 | 0.4000 | -0.2000" in gate.markdown(report)
+    suite = ET.fromstring(gate.junit(report))
+    assert suite.get("failures") == str(sum(one.regressed for one in report.outcomes)) != "0"
+    assert len(suite.findall("testcase")) == len(report.outcomes)
+    written = json.loads(gate.as_json(report))
+    assert written["regressed"] is True
+    assert written["outcomes"][0]["change"] == pytest.approx(-0.2)
+    assert len(written["fallen"]) == 10
+
+
+def test_the_command_exits_with_0_1_and_2_and_loads_neither_torch_nor_faiss(board: Leaderboard, tmp_path: Path) -> None:
+    def folder(name: str, made: Leaderboard) -> Path:
+        for one in made.results:
+            result.write(one, tmp_path / name / "results" / result.file_name(one.identity, one.spec, one.dim))
+        result.save(made, tmp_path / name, choose(made).summary())
+        return tmp_path / name
+
+    good, bad = folder("good", changed(board, by(0))), folder("bad", changed(board, by(-0.2)))
+    file, summary = tmp_path / "b.json", tmp_path / "summary.md"
+    run = CliRunner().invoke
+    assert run(main, ["baseline", "save", str(good), "--to", str(file)]).output == f"{file}: hash/256 @ 256\n"
+    assert run(main, ["check", str(good), "--baseline", str(file)]).exit_code == 0
+    failed = run(main, ["check", str(bad), "--baseline", str(file), "--markdown", str(summary)])
+    assert failed.exit_code == 1
+    assert "REGRESSED ndcg@10 on all (120 queries) of hash/256 @ 256: 0.6000 -> 0.4000, -0.2000" in failed.output
+    assert failed.output.count("  fell: ") == 10
+    assert "has regressed" in summary.read_text()
+    missing = run(main, ["check", str(good), "--baseline", str(tmp_path / "none.json")])
+    assert (missing.exit_code, missing.stdout) == (2, "")
+    code = "import sys; from harness.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", code, "check", str(good), "--baseline", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not {"torch", "faiss", "transformers", "matplotlib"} & set(done.stderr.split())
