@@ -38,6 +38,7 @@ fix: .venv/dev-$(FAISS) ## mend what can be mended by itself
 bench: .venv/dev-$(FAISS) ## paired measurements; needs ../shared/data and a zoo: make bench ZOO=folder
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/parity.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/against_mteb.py
+	$(BIN)/python benchmarks/verdict.py
 
 clean: ## remove the environment and everything made here; the user's cache of vectors stays
 	rm -rf .venv out dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
