@@ -8,6 +8,8 @@ PYTHON  ?= python3
 TORCH   ?= 2.13.0
 BIN     := .venv/bin
 
+$(if $(MODEL),$(error MODEL is not read; write MODELS="$(MODEL)"))
+
 # faiss-gpu and faiss-cpu exclude each other: gpu where a GPU answers or GPU=1 says so, else cpu
 FAISS   := $(if $(filter 1,$(GPU)),gpu,$(if $(filter 0,$(GPU)),cpu,$(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)))
 
@@ -35,17 +37,18 @@ fix: .venv/dev-$(FAISS) ## mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/dev-$(FAISS) ## paired measurements; needs ../shared/data and a zoo: make bench ZOO=folder
+bench: .venv/dev-$(FAISS) ## paired measurements: make bench ZOO=folder (and SCIFACT=folder, unless ../shared is there)
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/parity.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/against_mteb.py
 	$(BIN)/python benchmarks/verdict.py
 
-clean: ## remove the environment and everything made here; the user's cache of vectors stays
-	rm -rf .venv out dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove the environment and what tools left; results in out/ and the cache of vectors stay
+	rm -rf .venv dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # torch first, in this version: a plain torch brings gigabytes of CUDA on Linux
 .venv/run-$(FAISS): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("bakeoff needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	@echo "setting up .venv: about two minutes, once"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet torch==$(TORCH)
 	$(BIN)/pip uninstall --quiet --yes $(if $(filter gpu,$(FAISS)),faiss-cpu,faiss-gpu) 2>/dev/null || true

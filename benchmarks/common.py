@@ -13,7 +13,7 @@ def scifact() -> Path:
     """The SciFact collection in BEIR layout: $SCIFACT, else shared/data/scifact beside the repository."""
     folder = Path(os.environ.get("SCIFACT") or SHARED / "data" / "scifact")
     if not (folder / "corpus.jsonl").is_file():
-        sys.exit(f"{folder}: no SciFact here; set SCIFACT to a folder in BEIR layout")
+        sys.exit(f"{folder}: no SciFact here; set SCIFACT to a folder that holds it in BEIR layout")
     return folder
 
 

@@ -78,6 +78,8 @@ def _check_folder(folder: Path) -> None:
             raise DatasetError(f"{folder / name}.jsonl: missing; {found} must be JSON lines, {EXAMPLES[name]} on each line")
 
 
+ADD_OR_REMOVE = "add it there, or remove this line"
+TAGS = '"tags": {"language": "en"}'
 EXAMPLES = {
     "corpus": '{"_id": "d1", "title": "...", "text": "..."}',
     "queries": '{"_id": "q1", "text": "..."}',
@@ -117,7 +119,8 @@ def _read_entries(path: Path, make: Callable[[_Line, Path], Entry], skip_empty: 
         try:
             entry = make(decode(line), path.parent)
         except msgspec.ValidationError as error:
-            raise DatasetError(f"{where}: {error}; a line looks like {EXAMPLES[path.stem]}") from None
+            hint = " This looks like one array; put each of its objects on a line of its own." if line.startswith("[") else ""
+            raise DatasetError(f"{where}: {error}; a line looks like {EXAMPLES[path.stem]}, tags like {TAGS}.{hint}") from None
         except msgspec.DecodeError as error:
             hint = " This looks like CSV; each line must be a JSON object." if not line.startswith(("{", "[")) else ""
             raise DatasetError(f"{where}: not valid JSON: {error}.{hint}") from None
@@ -128,7 +131,7 @@ def _read_entries(path: Path, make: Callable[[_Line, Path], Entry], skip_empty: 
         if entry.image and not entry.image.is_file():
             raise DatasetError(f"{where}: image {entry.image} of {entry.id!r} does not exist")
         if is_empty(entry) and not skip_empty:
-            raise DatasetError(f"{where}: {entry.id!r} has neither text nor image; {SKIP_EMPTY_FIX}")
+            raise DatasetError(f'{where}: {entry.id!r} has neither "text" nor "image"; {SKIP_EMPTY_FIX}')
         seen[entry.id] = number
         entries.append(entry)
     if not entries:
@@ -151,14 +154,18 @@ def _read_qrels(path: Path, queries: set[str], documents: set[str]) -> dict[str,
         where = f"{path}:{number}"
         fields = line.split("\t")
         if len(fields) != 3:
-            raise DatasetError(f"{where}: {len(fields)} tab-separated fields, expected 3: query id, document id, grade")
+            hint = "; it looks separated by commas" if "," in line else "; it looks separated by blanks" if " " in line else ""
+            raise DatasetError(
+                f"{where}: {len(fields)} tab-separated fields in {line[:60]!r}, expected 3: query id, document id, grade{hint}"
+            )
         query, document, grade = (field.strip() for field in fields)
         if place == 0 and query not in queries and not re.fullmatch(r"[+-]?\d+", grade):
             continue  # the header
         if query not in queries:
-            raise DatasetError(f"{where}: query id {query!r} is not in queries.jsonl{nearest(query, queries)}")
+            raise DatasetError(f"{where}: query id {query!r} is not in queries.jsonl{nearest(query, queries)}; {ADD_OR_REMOVE}")
         if document not in documents:
-            raise DatasetError(f"{where}: document id {document!r} is not in corpus.jsonl{nearest(document, documents)}")
+            near = nearest(document, documents)
+            raise DatasetError(f"{where}: document id {document!r} is not in corpus.jsonl{near}; {ADD_OR_REMOVE}")
         try:
             value = int(grade)
         except ValueError:

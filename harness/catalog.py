@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from harness.embedder import Embedder, Settings
-from harness.errors import HarnessError, ModelError, nearest
+from harness.errors import HarnessError, ModelError, OptionError, nearest
 from harness.experiment import System
 
 FLOORS = ("bm25", "random")
@@ -31,9 +31,15 @@ def providers() -> list[str]:
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__))
 
 
+def describe(provider: str) -> str:
+    """The first line of a provider's documentation: what it answers to, and what it is."""
+    module = importlib.import_module(f"providers.{provider.replace('-', '_')}")
+    return (module.__doc__ or "").strip().partition("\n")[0].replace("``", "")
+
+
 @cache
 def entries() -> dict[str, Settings]:
-    """The catalog, ``providers/catalog.toml``: model name -> what is known of it. Raises ModelError if it is wrong."""
+    """The catalog, ``providers/catalog.toml``: model name -> what is known of it. Raises OptionError if it is wrong."""
     tables = tomllib.loads(files("providers").joinpath("catalog.toml").read_text(encoding="utf-8"))
     return {name: _settings(table, f"catalog.toml, {name!r}") for name, table in tables.items()}
 
@@ -56,14 +62,16 @@ def _split(spec: str) -> tuple[str, dict[str, Any]]:
 def load(spec: str) -> Embedder | System:
     """Make the embedder or system a spec names, without loading its weights yet.
 
-    Raises ModelError with the fix: unknown provider or option, missing package, missing weights.
+    Raises OptionError where the spec itself is wrong (unknown provider, option or name), ModelError where what it names
+    cannot be had (missing package, missing weights), both with the fix.
     """
     name, chosen = settings(spec)
     provider, _, rest = name.partition("/")
     if provider not in providers():
         known = ", ".join(providers())
-        hub = f"; for a hub id write 'st/{name}'" if name.count("/") == 1 else ""
-        raise ModelError(f"model {spec!r}: no provider {provider!r}; there are {known}{nearest(provider, providers())}{hub}")
+        near = nearest(provider, providers())
+        hub = f"; for a hub id write 'st/{name}'" if name.count("/") == 1 and not near else ""
+        raise OptionError(f"model {spec!r}: no provider {provider!r}; there are {known}{near}{hub}")
     try:
         module = importlib.import_module(f"providers.{provider.replace('-', '_')}")
         _check_taken(_split(spec)[1], (*getattr(module, "SETTINGS", ()), *Settings().facts()))
@@ -84,14 +92,14 @@ def needs_package(error: ImportError) -> str:
 def _check_taken(given: Iterable[str], taken: Sequence[str]) -> None:
     for key in given:
         if key not in taken:
-            raise ModelError(f"option {key!r} has no effect on this provider; it takes {', '.join(sorted(taken))}")
+            raise OptionError(f"option {key!r} has no effect on this provider; it takes {', '.join(sorted(taken))}")
 
 
 def _settings(table: dict[str, Any], where: str) -> Settings:
     for key in table:
         if key not in _USER_OPTIONS:
-            raise ModelError(f"{where}: unknown option {key!r}; known: {', '.join(_USER_OPTIONS)}{nearest(key, _USER_OPTIONS)}")
+            raise OptionError(f"{where}: unknown option {key!r}; known: {', '.join(_USER_OPTIONS)}{nearest(key, _USER_OPTIONS)}")
     try:
         return msgspec.convert(table, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise ModelError(f"{where}: {error}") from None
+        raise OptionError(f"{where}: {error}") from None

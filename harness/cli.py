@@ -59,7 +59,7 @@ def main(debug: bool) -> None:
     "metrics",
     multiple=True,
     metavar="NAME@K",
-    help="ndcg, recall, mrr, map, precision or success at a cut-off; the first ranks the table. Default: ndcg@10, recall@10, recall@100, mrr@10, map@100.",
+    help="ndcg, recall, mrr, map, precision or success at a cut-off, separated by commas or repeated; the first ranks the table. Default: ndcg@10, recall@10, recall@100, mrr@10.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Where the results go. Default: out/NAME-OF-DATASET.")
 @click.option(
@@ -92,7 +92,7 @@ def evaluate(
     from reports import write
     from reports.table import columns
 
-    wanted = [str(Measure.parse(metric)) for metric in metrics] or runner.DEFAULT_METRICS
+    wanted = [str(Measure.parse(word)) for metric in metrics for word in metric.split(",")] or runner.DEFAULT_METRICS
     cut = parse_dims(dims) if dims is not None else None
     dataset = shipped.load(data, split)
     folder = out or Path("out") / (re.sub(r"[^\w.-]+", "-", dataset.about.name).strip(".-") or "dataset")
@@ -207,7 +207,9 @@ def models() -> None:
     """List the providers, and the models that the catalog knows something of."""
     from harness import catalog
 
-    click.echo("providers: " + ", ".join(catalog.providers()))
+    for provider in catalog.providers():
+        click.echo(catalog.describe(provider))
+    click.echo("\nKnown to the catalog:")
     for name, known in sorted(catalog.entries().items()):
         dims = ", ".join(str(dim) for dim in known.mrl_dims)
         click.echo(f"{name}  licence {known.licence or '?'}" + (f"  Matryoshka dims {dims}" if dims else ""))

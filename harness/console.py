@@ -111,5 +111,7 @@ def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
         picks.add_row(pick.question, Text(pick.result.name if pick.result else "nothing"), Text(pick.reason))
     console.print(picks)
     console.print(verdict.certainty, markup=False, highlight=False)
+    if not all(result.trained for result in board.results):
+        console.print("* the model was not trained to be cut at this dimension", markup=False, highlight=False)
     for absence in board.absences:
         console.print(f"{absence.status}: {absence.spec}: {absence.reason}", markup=False, highlight=False, soft_wrap=True)

@@ -49,7 +49,7 @@ Dim = int | Literal["native"]
 def parse_dims(text: str) -> tuple[Dim, ...]:
     """Read ``256,64`` or ``native``; raises OptionError."""
     dims: list[Dim] = []
-    for word in filter(None, (part.strip() for part in text.split(","))):
+    for word in filter(None, re.split(r"[,\s]+", text)):
         if word != "native" and not re.fullmatch(r"[1-9][0-9]{0,5}", word):
             raise OptionError(f"dim {word!r} is not a whole number of 1 or more, nor 'native'")
         dims.append("native" if word == "native" else int(word))

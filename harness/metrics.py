@@ -131,7 +131,7 @@ class Measure:
         """Read ``name@cutoff``; raises OptionError with what is allowed."""
         name, _, cutoff = text.partition("@")
         if name not in MEASURES:
-            raise OptionError(f"metric {text!r} is not one of {', '.join(MEASURES)} with a cut-off{nearest(name, MEASURES)}")
+            raise OptionError(f"metric {text!r} is not one of {', '.join(MEASURES)} with a cut-off, as in ndcg@10{nearest(name, MEASURES)}")
         if not re.fullmatch(r"[1-9][0-9]{0,5}", cutoff):
             raise OptionError(f"metric {text!r} needs a cut-off between 1 and 999999, as in {name}@10")
         return cls(name, int(cutoff))

@@ -45,7 +45,7 @@ class Cost:
     usd: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Result:
     """One cell of the grid on one dataset: identity, raw rankings by document id, per-query scores, cost, environment.
 
@@ -75,6 +75,10 @@ class Result:
     cost: Cost
     environment: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        means = ", ".join(f"{measure} {self.mean(measure):.4f}" for measure in self.scores)
+        return f"<Result {self.name} on {self.dataset}: {means}>"
+
     @property
     def name(self) -> str:
         """Model and, for vectors, dimension, as a reader would say it."""
@@ -96,7 +100,7 @@ class Absence:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Leaderboard:
     """The results of one run, best first by ``headline``, and the models that have none, with the reason.
 
@@ -110,6 +114,9 @@ class Leaderboard:
     slices: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     queries: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<Leaderboard of {self.dataset['name']}: {len(self.results)} results, {len(self.absences)} absences, by {self.headline}>"
 
     @property
     def failed(self) -> bool:
@@ -192,6 +199,16 @@ def read(path: Path) -> Result:
         raise ResultError(f"{path}: not a readable result ({error}); run the evaluation again with --force") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Make the output folder; raises ResultError where results cannot be written there, before anything is measured."""
+    try:
+        (folder / "results").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder / "results"), tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ResultError(f"{folder}: results cannot be written there ({error.strerror}); give another folder with --out") from error
+
+
 def save(board: Leaderboard, folder: Path, verdict: Mapping[str, Any]) -> None:
     """Write summary.json, whole or not at all; the results it names are already in ``folder``/results."""
     rows = board.rows()
@@ -227,6 +244,8 @@ def load(folder: str | Path) -> Leaderboard:
             queries=summary["queries"],
             folder=folder,
         )
+    except FileNotFoundError as error:
+        raise ResultError(f"{error.filename}: no such file; bakeoff eval makes a leaderboard's folder") from error
     except (OSError, KeyError, TypeError, ValueError) as error:
         fix = "it is made by bakeoff eval"
         raise ResultError(f"{folder / SUMMARY}: not a readable leaderboard ({error!r}); {fix}") from error
@@ -244,7 +263,7 @@ def _row(result: Result) -> dict[str, Any]:
         "model": result.spec,
         "dim": result.dim or None,
         "native_dim": result.native_dim or None,
-        "trained_dim": result.trained,
+        "trained_dim": result.trained if result.dim else None,
         "precision": result.precision if result.dim else None,
         "index": result.index if result.dim else None,
         "device": result.device,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from harness import catalog, result, shipped, store, vectors
 from harness.dataset import Dataset, Document, Query
 from harness.embedder import Embedder, Item, Model, Role
 from harness.environment import environment
-from harness.errors import HarnessError, OptionError
+from harness.errors import HarnessError, ModelError, OptionError
 from harness.experiment import Dim, System, Variant, grid
 from harness.index import NOTHING, Index, Ranking, default_threads
 from harness.metrics import Measure, score
@@ -28,7 +29,7 @@ from harness.slices import slices
 from harness.store import Stored, VectorStore
 from harness.verdict import choose
 
-DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10", "map@100")
+DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
 MIN_DEPTH = 100
 _BATCH_SECONDS = 2.0  # a batch is one commit: what a kill can lose
 _MAX_BATCH = 8192
@@ -53,7 +54,7 @@ class _Run:
 
 def evaluate(
     dataset: Dataset | str | Path,
-    models: Sequence[str | Embedder | System] = catalog.DEFAULT_MODELS,
+    models: str | Sequence[str | Embedder | System] = catalog.DEFAULT_MODELS,
     *,
     split: str = "test",
     dims: Sequence[Dim] | None = None,
@@ -68,14 +69,23 @@ def evaluate(
     """Measure models on a dataset; the first of ``metrics`` ranks the leaderboard.
 
     ``dataset`` is a Dataset, a folder in BEIR layout, or a shipped name; ``models`` are specs such as
-    ``st/org/name``, or objects with the Embedder or System protocol. The floors (BM25, random) are added unless
+    ``st/org/name``, or objects with the Embedder or System protocol. ``dims`` are numbers or "native"; None takes every
+    dimension a model was trained for. ``metrics`` are texts such as ``ndcg@10``. Vectors are kept in ``store_folder``
+    (by default in the user's cache). ``threads`` is for searching. The floors (BM25, random) are added unless
     ``floors`` is False. With ``out``, finished cells are written there, and read instead of computed again unless
-    ``force``. Raises HarnessError for wrong options or data; a failing model is an Absence in the leaderboard.
+    ``force``; ``reports.write`` makes the pages. ``progress`` hears of long work (harness/progress.py).
+
+    Raises HarnessError for wrong options, specs or data; a failing model is an Absence in the leaderboard.
     """
     measures = tuple(dict.fromkeys(Measure.parse(text) for text in metrics))
     if not measures:
         raise OptionError("no metric was given; write for instance ndcg@10")
     data = dataset if isinstance(dataset, Dataset) else shipped.load(dataset, split)
+    chosen = [models] if isinstance(models, str) else list(models)
+    for model in chosen:
+        _check_spec(model)
+    if out is not None:
+        result.check_writable(Path(out))
     vector_store = VectorStore(Path(store_folder) if store_folder else shipped.cache_folder() / "store")
     run = _Run(
         dataset=data,
@@ -89,7 +99,7 @@ def evaluate(
         progress=progress or Silent(),
     )
     try:
-        results, absences = _evaluate_all(run, _with_floors(models) if floors else list(models))
+        results, absences = _evaluate_all(run, _with_floors(chosen) if floors else chosen)
     finally:
         vector_store.close()
     headline = str(measures[0])
@@ -107,6 +117,13 @@ def evaluate(
     return board
 
 
+def _check_spec(model: str | Embedder | System) -> None:
+    """Raise OptionError for a spec that names nothing; what it names may still be missing, and is then a failed row."""
+    if isinstance(model, str):
+        with suppress(ModelError):
+            catalog.load(model)
+
+
 def _with_floors(models: Sequence[str | Embedder | System]) -> list[str | Embedder | System]:
     return [*(floor for floor in catalog.FLOORS if floor not in models), *models]
 
@@ -120,7 +137,8 @@ def _evaluate_all(run: _Run, models: Iterable[str | Embedder | System]) -> tuple
             system = catalog.load(model) if isinstance(model, str) else model
             absences += [Absence(spec, "skipped", reason) for reason in _too_large(run, system.model)]
             for cell in _evaluate(run, spec, system):
-                results.setdefault(cell.identity, cell)
+                if (same := results.setdefault(cell.identity, cell)).spec != spec:
+                    absences.append(Absence(f"{spec} @ {cell.dim}", "skipped", f"is the very same as {same.name}"))
         except HarnessError as error:
             status: Status = "skipped" if spec in catalog.FLOORS else "failed"  # as BM25 on a corpus of pictures
             absences.append(Absence(spec, status, str(error).removeprefix(f"{spec}: ")))
@@ -147,10 +165,12 @@ def _evaluate(run: _Run, spec: str, system: Embedder | System) -> Iterator[Resul
     variants = grid(model, dims) if dims or run.dims is None else []
     identities = {variant: _identity(run, model, variant) for variant in variants}
     stored: tuple[Stored, Stored] | None = None
+    reused = 0
     for variant, cell in identities.items():
         path = run.out / "results" / result.file_name(cell, spec, variant.dim) if run.out else None
         known = result.read(path) if path and path.exists() and not run.force else None
         done = known
+        reused += known is not None
         if done is None:
             if isinstance(system, System):
                 ranking, cost, device = _ask(run, system)
@@ -163,6 +183,8 @@ def _evaluate(run: _Run, spec: str, system: Embedder | System) -> Iterator[Resul
         if path is not None and done is not known:
             result.write(done, path)
         yield replace(done, spec=spec, scores={str(measure): done.scores[str(measure)] for measure in run.measures})
+    if reused:
+        run.progress.note(f"{spec}: {reused} of {len(variants)} cells were finished before (--force measures them again)")
 
 
 def _identity(run: _Run, model: Model, variant: Variant) -> str:
@@ -190,7 +212,9 @@ def _embed(run: _Run, spec: str, embedder: Embedder, role: Role) -> Stored:
         embedder.prepare()
     weight = sum(len(items[position].full) for position in missing)
     with run.store.filling(embedder.model) as first, run.progress.stage(f"{spec} {_PLURAL[role]}", len(missing), weight) as advance:
-        missing.sort(key=lambda position: len(items[position].full), reverse=first)
+        missing.sort(key=lambda position: len(items[position].full), reverse=True)
+        if not first:
+            missing.reverse()
         size, start = embedder.batch, 0
         while start < len(missing):
             batch = missing[start : start + size]

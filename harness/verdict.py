@@ -13,6 +13,7 @@ from harness import stats
 from harness.metrics import Floats
 from harness.result import Leaderboard, Result
 
+_SHOWN = 0.00005  # a difference below this is shown as none
 TOLERANCE = 0.01
 """The share of the best mean that a smaller dimension may lose and still be recommended."""
 Value = TypeVar("Value", float, tuple[float, ...])
@@ -120,11 +121,12 @@ def choose(board: Leaderboard) -> Verdict:
     headline, best = board.headline, cells[0]
     enough = [cell for cell in cells if cell.mean(headline) >= (1 - TOLERANCE) * best.mean(headline)]
     smallest = min(enough, key=lambda cell: (cell.dim or best.dim, -cell.mean(headline)))
+    smaller = any(cell.dim < smallest.dim for cell in cells)
     tied = [one.result for one in standings if one.tied and not one.result.floor] or [best]
     price_text = partial(_price_text, documents=board.dataset["documents"])
     picks = (
         Pick("Best model", best, _best_reason(board, best, standings)),
-        Pick(f"Smallest dimension within {TOLERANCE:.0%} of the best", smallest, _smallest_reason(headline, smallest, best)),
+        Pick(f"Smallest dimension within {TOLERANCE:.0%} of the best", smallest, _smallest_reason(headline, smallest, best, smaller)),
         _least("Cheapest of those tied for best", tied, best, headline, _price_then_bytes, price_text),
         _least("Cheapest to embed", cells, best, headline, _price, price_text),
         _least("Fastest to answer", cells, best, headline, query_milliseconds, lambda ms: f"{ms:.3g} ms a query"),
@@ -221,7 +223,8 @@ def _best_reason(board: Leaderboard, best: Result, standings: Sequence[Standing]
     if rival is None:
         return reason
     apart = own.mean - rival.mean
-    reason += f", {abs(apart):.4f} {'above' if apart >= 0 else 'below'} {rival.result.name}"
+    level = f"{abs(apart):.4f} {'above' if apart > 0 else 'below'}" if abs(apart) >= _SHOWN else "level with"
+    reason += f", {level} {rival.result.name}"
     if rival.result.floor and apart < 0:
         reason += ": the floor is better than any model measured, so use it alone or in a hybrid"
     elif rival.tied and own.tied:
@@ -229,9 +232,9 @@ def _best_reason(board: Leaderboard, best: Result, standings: Sequence[Standing]
     return reason
 
 
-def _smallest_reason(headline: str, smallest: Result, best: Result) -> str:
+def _smallest_reason(headline: str, smallest: Result, best: Result, smaller: bool) -> str:
     if smallest is best:
-        return f"no smaller dimension keeps 99 % of {headline} {best.mean(headline):.4f}"
+        return "no smaller dimension that was measured keeps 99 % of it" if smaller else "no smaller dimension was measured"
     trained = "" if smallest.trained else "; the model was not trained for this dimension"
     return f"{_share(headline, smallest, best)} with {smallest.dim} of {smallest.native_dim} dimensions{trained}"
 

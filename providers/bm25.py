@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.dataset import Dataset, Document, Query
 from harness.embedder import Item, Model, Settings
-from harness.errors import ModelError
+from harness.errors import ModelError, OptionError
 from harness.index import Ranking
 
 K1, B = 0.9, 0.4
@@ -23,7 +23,7 @@ _BLOCK = 64
 def load(name: str, settings: Settings) -> BM25System:
     """``name`` must be empty."""
     if name:
-        raise ModelError(f"bm25 takes no model name, but was given {name!r}; write bm25")
+        raise OptionError(f"bm25 takes no model name, but was given {name!r}; write bm25")
     return BM25System(settings)
 
 

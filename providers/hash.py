@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.embedder import Embedded, Item, Model, Role, Settings, texts
-from harness.errors import ModelError
+from harness.errors import OptionError
 
 SETTINGS = ("revision", "query_prompt", "document_prompt")
 _TRACE = 0.01
@@ -24,7 +24,7 @@ _TRACE = 0.01
 def load(name: str, settings: Settings) -> HashEmbedder:
     """``name`` is the dimension, 8 to 4096."""
     if not (name.isascii() and name.isdigit() and 8 <= int(name) <= 4096):
-        raise ModelError(f"dim {name!r} of hash/<dim> is not a whole number between 8 and 4096, as in hash/256")
+        raise OptionError(f"dim {name!r} of hash/<dim> is not a whole number between 8 and 4096, as in hash/256")
     return HashEmbedder(int(name), settings)
 
 

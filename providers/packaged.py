@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.embedder import Settings
-from harness.errors import ModelError
+from harness.errors import ModelError, OptionError
 from providers.st import SentenceTransformerEmbedder
 
 SETTINGS = ("query_prompt", "document_prompt", "max_tokens", "device")
@@ -25,7 +25,7 @@ PACKAGED = {
 def load(name: str, settings: Settings) -> SentenceTransformerEmbedder:
     """Raises ModelError for an unknown name, a missing package, or weights that are not the published ones."""
     if name not in PACKAGED:
-        raise ModelError(f"{name!r} is not one of the packaged models: {', '.join(PACKAGED)}")
+        raise OptionError(f"{name!r} is not one of the packaged models: {', '.join(PACKAGED)}")
     module, package, published = PACKAGED[name]
     spec = find_spec(module)
     if spec is None or spec.origin is None:

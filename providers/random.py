@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from harness.dataset import Dataset
 from harness.embedder import Model, Settings
-from harness.errors import ModelError
+from harness.errors import OptionError
 from harness.index import Ranking
 
 
 def load(name: str, settings: Settings) -> RandomSystem:
     """``name`` is empty, or a seed: ``random/7``."""
     if name and not (name.isascii() and name.isdigit()):
-        raise ModelError(f"seed {name!r} is not a whole number; write random or random/7")
+        raise OptionError(f"seed {name!r} is not a whole number; write random or random/7")
     return RandomSystem(int(name or 0), settings)
 
 

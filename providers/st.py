@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.embedder import Embedded, Item, Model, Role, Settings, texts
-from harness.errors import ModelError
+from harness.errors import ModelError, OptionError
 
 SETTINGS = ("revision", "query_prompt", "document_prompt", "max_tokens", "device", "trust_remote_code")
 TOKENS_A_BATCH = 4096
@@ -29,10 +29,10 @@ def load(name: str, settings: Settings) -> SentenceTransformerEmbedder:
     """``name`` is a folder (``st/./models/mine``, ``st//abs/path``) or a hub id (``st/org/name``)."""
     if name and Path(name).is_dir():
         if settings.revision:
-            raise ModelError(f"a folder has no revisions, but revision {settings.revision!r} was given; name the folder of that one")
+            raise OptionError(f"a folder has no revisions, but revision {settings.revision!r} was given; name the folder of that one")
         return SentenceTransformerEmbedder(Path(name), settings, provider="st", name=name)
     if not name or name.startswith((".", "/", "~")):
-        raise ModelError(f"{name!r} is not a folder; write st/<folder> or st/<organisation>/<name>")
+        raise OptionError(f"{name!r} is not a folder; write st/<folder> or st/<organisation>/<name>")
     folder = _snapshot(name, settings.revision)
     return SentenceTransformerEmbedder(folder, settings, provider="st", name=name, revision=folder.name)
 
@@ -76,7 +76,7 @@ class SentenceTransformerEmbedder:
         self._commit = revision
         facts = _facts(folder)
         if settings.max_tokens and facts.positions and settings.max_tokens > facts.positions:
-            raise ModelError(f"max_tokens {settings.max_tokens} is more than the {facts.positions} positions that the model has")
+            raise OptionError(f"max_tokens {settings.max_tokens} is more than the {facts.positions} positions that the model has")
         dim = facts.dim or int(self._load().get_embedding_dimension() or 0)
         self.model = Model(
             provider=provider,
@@ -96,6 +96,7 @@ class SentenceTransformerEmbedder:
         model = self._load()
         if model.get_embedding_dimension() != self.model.dim:
             raise ModelError(f"the folder says dim {self.model.dim}, the model gives {model.get_embedding_dimension()}")
+        self.embed([Item("warms up, so that the first batch is timed like the others")], "query")
 
     def _load(self) -> Any:
         if self._model is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.embedder import Embedded, Item, Model, Role, Settings, texts
-from harness.errors import ModelError
+from harness.errors import ModelError, OptionError
 
 SETTINGS = ("query_prompt", "document_prompt")
 DIM = 256
@@ -25,7 +25,7 @@ DIM = 256
 def load(name: str, settings: Settings) -> WordLlamaEmbedder:
     """``name`` must be 256, the one size that the wheel carries."""
     if name != str(DIM):
-        raise ModelError(f"wordllama/{name}: the wheel carries wordllama/{DIM} only; smaller dims of it are measured with --dims")
+        raise OptionError(f"{name!r} is not in the wheel: write wordllama/{DIM}, the one size it has; smaller dims are measured along")
     spec = find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
         raise ModelError("the package wordllama is not installed: pip install wordllama")
@@ -65,6 +65,7 @@ class WordLlamaEmbedder:
         self._tokenizer = Tokenizer.from_file(str(self._tokenizer_file))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self.embed([Item("starts the tokenizer's threads, so that the first batch is timed like the others")] * 64, "query")
 
     def embed(self, items: Sequence[Item], role: Role) -> Embedded:
         """Embed texts of any length."""

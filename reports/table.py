@@ -34,6 +34,7 @@ class Column:
 def columns(board: Leaderboard, verdict: Verdict) -> list[Column]:
     """The columns for this leaderboard, left to right; its headline measure comes right after the identity."""
     measures = list(board.results[0].scores) if board.results else [board.headline]
+    priced = any(result.cost.usd for result in board.results)
     standings = {one.result.identity: one for one in verdict.standings}
     return [
         Column("model", "provider/model", lambda r: r.spec),
@@ -50,11 +51,19 @@ def columns(board: Leaderboard, verdict: Verdict) -> list[Column]:
             lambda r: "=" if standings[r.identity].tied else "",
         ),
         *(_measure(name) for name in measures if name != board.headline),
-        Column("docs s", "seconds to embed all documents, on the machine below", lambda r: r.cost.document_seconds),
-        Column("cut", "documents longer than the model reads: the rest of them is not embedded", lambda r: r.cost.truncated_documents),
-        Column("query ms", "milliseconds a query, embedding and search, all queries in one batch", query_milliseconds),
+        Column(
+            "docs s",
+            "seconds to embed all documents, as measured when it was done, without loading the model",
+            lambda r: r.cost.document_seconds,
+        ),
+        Column("cut", "documents longer than the model reads: what is beyond is not embedded", lambda r: r.cost.truncated_documents),
+        Column(
+            "query ms",
+            "milliseconds a query: embedding, as measured when it was done, and search, the least of three; all queries in one batch",
+            query_milliseconds,
+        ),
         Column("MB", "megabytes of vectors in the index", lambda r: None if r.cost.bytes is None else r.cost.bytes / 1e6),
-        Column("USD", "price of embedding this corpus and its queries, at the list price", lambda r: r.cost.usd),
+        *([Column("USD", "price of embedding this corpus and its queries", lambda r: r.cost.usd)] if priced else []),
         Column("licence", "licence of the weights", lambda r: r.model.get("licence", "")),
     ]
 

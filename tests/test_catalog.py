@@ -10,7 +10,7 @@ import pytest
 import providers
 from harness import catalog
 from harness.embedder import Embedder, Settings
-from harness.errors import ModelError
+from harness.errors import ModelError, OptionError
 from harness.experiment import System
 
 SOURCES = Path(providers.__file__).parent
@@ -77,11 +77,11 @@ def test_options_reach_the_model():
         ("hash/64?mrl_dims=64,half", r"mrl_dims\[1\]"),
         ("hash/64?mrl_dims=-1", "mrl_dims"),
         ("hsah/64", "no provider 'hsah'; there are bm25, .*hash, .* - did you mean 'hash'"),
-        ("org/name", "no provider 'org'; there are .*; for a hub id write 'st/org/name'"),
+        ("organ/name", "no provider 'organ'; there are .*; for a hub id write 'st/organ/name'"),
         ("all-MiniLM-L6-v2", r"no provider 'all-MiniLM-L6-v2'; there are [a-z0-9, -]*$"),
         ("__init__", "no provider '__init__'"),
         ("hash/1000000", "dim '1000000' of hash/<dim> is not a whole number between 8 and 4096, as in hash/256"),
-        ("wordllama/512", "wordllama/256 only"),
+        ("wordllama/512", "write wordllama/256, the one size it has"),
         ("packaged/mine", "'mine' is not one of the packaged models: all-MiniLM-L6-v2"),
         ("random/often", "seed 'often' is not a whole number; write random or random/7"),
         ("bm25/plus", "bm25 takes no model name, but was given 'plus'; write bm25"),
@@ -90,7 +90,7 @@ def test_options_reach_the_model():
     ],
 )
 def test_a_wrong_spec_is_one_sentence_with_the_spec_and_the_fix(spec, said):
-    with pytest.raises(ModelError, match=said) as caught:
+    with pytest.raises(OptionError, match=said) as caught:
         catalog.load(spec)
     assert spec in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -141,7 +141,7 @@ def test_every_catalog_entry_has_a_licence_and_falling_dims(name):
     ],
 )
 def test_a_wrong_catalog_entry_is_named(tmp_path, monkeypatch, text, said):
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(OptionError, match=said):
         entries_of(tmp_path, monkeypatch, text)
 
 
@@ -165,10 +165,10 @@ def test_the_default_models_are_named_without_loading_torch():
 
 @pytest.mark.parametrize("spec", ["wordllama/256?max_tokens=5", "packaged/all-MiniLM-L6-v2?revision=z", "bm25?query_prompt=a"])
 def test_an_option_without_effect_is_refused(spec):
-    with pytest.raises(ModelError, match=r"option '.*' has no effect on this provider; it takes .*licence"):
+    with pytest.raises(OptionError, match=r"option '.*' has no effect on this provider; it takes .*licence"):
         catalog.load(spec)
 
 
 def test_more_tokens_than_positions_are_refused():
-    with pytest.raises(ModelError, match="max_tokens 100000 is more than the 512 positions"):
+    with pytest.raises(OptionError, match="max_tokens 100000 is more than the 512 positions"):
         catalog.load("packaged/all-MiniLM-L6-v2?max_tokens=100000")

@@ -202,20 +202,24 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_lines(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "part"),
+    ("changed", "parts"),
     [
-        ({"corpus": CORPUS.replace("cat sleeps", "cat slept")}, "documents"),
-        ({"corpus": CORPUS.replace('"Cat"', '"Cats"')}, "documents"),
-        ({"corpus": CORPUS.replace('"title": "Cat", "text": "A cat sleeps."', '"title": "Cat A", "text": "cat sleeps."')}, "documents"),
-        ({"queries": QUERIES.replace("weather", "wetter")}, "queries"),
-        ({"queries": QUERIES.replace("animal", "pet")}, "queries"),
-        ({"test": QRELS.replace("d1\t2", "d1\t3")}, "judgements"),
-        ({"test": QRELS.replace("q1\td2\t0\n", "")}, "judgements"),
+        ({"corpus": CORPUS.replace("cat sleeps", "cat slept")}, {"documents", "judged"}),
+        ({"corpus": CORPUS.replace('"Cat"', '"Cats"')}, {"documents", "judged"}),
+        (
+            {"corpus": CORPUS.replace('"title": "Cat", "text": "A cat sleeps."', '"title": "Cat A", "text": "cat sleeps."')},
+            {"documents", "judged"},
+        ),
+        ({"corpus": CORPUS + '{"_id": "d99", "text": "nobody judged this"}\n'}, {"documents"}),
+        ({"queries": QUERIES.replace("weather", "wetter")}, {"queries"}),
+        ({"queries": QUERIES.replace("animal", "pet")}, {"queries"}),
+        ({"test": QRELS.replace("d1\t2", "d1\t3")}, {"judgements"}),
+        ({"test": QRELS.replace("q1\td2\t0\n", "")}, {"judgements", "judged"}),
     ],
 )
-def test_the_fingerprint_changes_in_the_part_that_changed(tmp_path, changed, part):
+def test_the_fingerprint_changes_in_the_part_that_changed(tmp_path, changed, parts):
     plain, other = read(tmp_path / "plain").fingerprint, read(tmp_path / "other", **changed).fingerprint
-    assert {name for name in plain._fields if getattr(plain, name) != getattr(other, name)} == {part}
+    assert {name for name in plain._fields if getattr(plain, name) != getattr(other, name)} == parts
     assert str(plain) != str(other)
 
 
@@ -265,4 +269,4 @@ def test_the_facts_are_counted_by_hand(tmp_path):
     assert (facts["mean_words"], facts["longest_words"]) == ((4 + 4 + 1 + 1) / 4, 4)
     assert (facts["queries_left_out"], facts["entries_skipped"], facts["images"]) == (0, 0, 0)
     assert facts["query_tags"] == {"kind": {"animal": 1}}
-    assert set(facts["fingerprint"]) == {"documents", "queries", "judgements"}
+    assert set(facts["fingerprint"]) == {"documents", "queries", "judgements", "judged"}

@@ -32,7 +32,7 @@ needs_chromium = pytest.mark.skipif(
 def board(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
     data = make_dataset()
     data = replace(data, about=About(name=f"Corpus {HOSTILE}", description=HOSTILE))
-    return harness.evaluate(data, ["hash/128", "hash/64", f"no/{HOSTILE}"], store_folder=tmp_path_factory.mktemp("store"))
+    return harness.evaluate(data, ["hash/128", "hash/64", f"st/no/{HOSTILE}"], store_folder=tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")
