@@ -63,16 +63,21 @@ class VectorStore:
         try:
             self._shards.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.folder / "index.sqlite", timeout=60.0, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA):
-                raise StoreError(f"{folder}: a store of schema {version}, this bakeoff writes {SCHEMA}; give another --store")
-            self._db.executescript(_TABLES)
-            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+            with (self.folder / "open.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # SQLite does not wait for a lock where the journal mode changes
+                self._set_up()
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{folder}: cannot be opened as a vector store: {error}") from error
         self._sweep()
+
+    def _set_up(self) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, SCHEMA):
+            raise StoreError(f"{self.folder}: a store of schema {version}, this bakeoff writes {SCHEMA}; give another --store")
+        self._db.executescript(_TABLES)
+        self._db.execute(f"PRAGMA user_version = {SCHEMA}")
 
     def close(self) -> None:
         """Close the database; vectors already read stay valid."""

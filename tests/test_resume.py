@@ -25,7 +25,7 @@ KILLS = 10
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> tuple[Dataset, Path]:
-    dataset = make_dataset(documents=600, queries=80)
+    dataset = make_dataset(documents=1000, queries=80)
     return dataset, write_beir(dataset, tmp_path / "corpus")
 
 

@@ -146,6 +146,20 @@ with VectorStore(Path({str(store.folder)!r})).filling(Model(provider="test", nam
         assert first
 
 
+def test_many_processes_may_open_a_new_store_at_once(tmp_path: Path) -> None:
+    """Four processes open thirty new stores, each at the same moment by the clock."""
+    code = """
+import pathlib, sys, time
+from harness.store import VectorStore
+for n in range(30):
+    while time.time() < float(sys.argv[2]) + n / 50: pass
+    VectorStore(pathlib.Path(sys.argv[1]) / str(n))
+"""
+    moment = str(time.time() + 1)
+    all_four = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), moment], stderr=subprocess.DEVNULL) for _ in range(4)]
+    assert [process.wait() for process in all_four] == [0, 0, 0, 0]
+
+
 def test_keys_of_two_writers_do_not_collide(store: VectorStore) -> None:
     made = fill(store, [1, 2])
     other = VectorStore(store.folder)
