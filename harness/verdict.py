@@ -126,7 +126,7 @@ def choose(board: Leaderboard) -> Verdict:
     price_text = partial(_price_text, documents=board.dataset["documents"])
     picks = (
         Pick("Best model", best, _best_reason(board, best, standings)),
-        Pick(f"Smallest dimension within {TOLERANCE:.0%} of the best", smallest, _smallest_reason(headline, smallest, best, smaller)),
+        Pick(f"Smallest dimension within {100 * TOLERANCE:g} % of the best", smallest, _smallest_reason(headline, smallest, best, smaller)),
         _least("Cheapest of those tied for best", tied, best, headline, _price_then_bytes, price_text),
         _least("Cheapest to embed", cells, best, headline, _price, price_text),
         _least("Fastest to answer", cells, best, headline, query_milliseconds, lambda ms: f"{ms:.3g} ms a query"),
