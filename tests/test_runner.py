@@ -17,6 +17,7 @@ from harness.dataset import Dataset, Document, Query
 from harness.embedder import Embedded, Item, Role, Settings
 from harness.errors import HarnessError, OptionError, ResultError
 from harness.metrics import Measure, score
+from harness.result import whole_or_nothing
 from providers.hash import HashEmbedder
 
 
@@ -85,6 +86,24 @@ def test_a_finished_cell_is_not_computed_again_unless_forced(tiny: Dataset, tmp_
     harness.evaluate(tiny, [forced], out=out, force=True)
     assert not forced.texts  # the vectors are still in the store
     assert all(path.stat().st_mtime_ns > time for path, time in times.items())
+
+
+def test_nothing_is_loaded_when_every_vector_is_in_the_store(tiny: Dataset) -> None:
+    models = [Counting(), Counting()]
+    for model in models:
+        harness.evaluate(tiny, [model], floors=False)
+    assert models[0].prepared > 0
+    assert (models[1].prepared, models[1].texts) == (0, [])
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "results" / "one.arrow"
+    with pytest.raises(ZeroDivisionError), whole_or_nothing(target) as half:
+        half.write_text(str(1 // len([])))
+    assert not list(target.parent.iterdir())
+    with whole_or_nothing(target) as half:
+        half.write_text("whole")
+    assert [path.read_text() for path in target.parent.iterdir()] == ["whole"]
 
 
 def test_a_new_measure_is_scored_from_the_stored_ranking(tiny: Dataset, tmp_path: Path) -> None:

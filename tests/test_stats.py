@@ -23,6 +23,13 @@ def test_intervals_agree_with_scipys_bca() -> None:
         assert ours[column] == pytest.approx([theirs.low, theirs.high], abs=0.004)
 
 
+def test_a_very_skewed_interval_agrees_with_scipys_and_not_with_the_plain_one() -> None:
+    sample = np.random.default_rng(4).exponential(size=(40, 1)) ** 1.5
+    low, high = stats.intervals(sample, resamples=40_000)[0]
+    theirs = scipy_stats.bootstrap((sample[:, 0],), np.mean, n_resamples=40_000, method="BCa", rng=1).confidence_interval
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.04)
+
+
 def test_the_interval_of_a_skewed_mean_reaches_further_to_its_long_side() -> None:
     sample = np.concatenate([np.zeros(90), np.ones(10)])[:, None]
     low, high = stats.intervals(sample)[0]
