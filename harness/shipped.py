@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import runpy
 import shutil
@@ -49,8 +50,9 @@ def load(where: str | Path, split: str = "test") -> Dataset:
 
 
 def _built(folder: Path, builder: str) -> Path:
-    """Run a shipped dataset's builder once for this Python version; returns the folder it filled."""
-    target = cache_folder() / "datasets" / f"{folder.name}-{'.'.join(map(str, sys.version_info[:3]))}"
+    """Run a shipped dataset's builder once for this Python version and this builder; returns the folder it filled."""
+    made_by = hashlib.sha256((folder / builder).read_bytes()).hexdigest()[:8]
+    target = cache_folder() / "datasets" / f"{folder.name}-{'.'.join(map(str, sys.version_info[:3]))}-{made_by}"
     if (target / "dataset.toml").exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
