@@ -17,13 +17,14 @@ FAISS   := $(if $(filter 1,$(GPU)),gpu,$(if $(filter 0,$(GPU)),cpu,$(shell nvidi
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 eval: .venv/run-$(FAISS) ## measure: make eval DATA=folder-or-name MODELS="a b c" ARGS="--dims 256,64"
 	$(BIN)/bakeoff eval "$(DATA)" $(foreach model,$(MODELS),--model "$(model)") $(ARGS)
 
-check-regression: eval ## eval, then hold it against BASELINE (bakeoff baseline save makes one)
-	$(BIN)/bakeoff check "out/$(notdir $(patsubst %/,%,$(DATA)))" --baseline "$(BASELINE)"
+check-regression: .venv/run-$(FAISS) ## eval, then hold it against BASELINE (bakeoff baseline save makes one)
+	$(BIN)/bakeoff eval "$(DATA)" $(foreach model,$(MODELS),--model "$(model)") --out out/check-regression $(ARGS)
+	$(BIN)/bakeoff check out/check-regression --baseline "$(BASELINE)"
 
 test: .venv/dev-$(FAISS) ## run the tests
 	$(BIN)/python -m pytest $(ARGS)

@@ -194,6 +194,8 @@ def _read(path: Path) -> dict[str, Any]:
         if not baseline["cells"] or not all(cell["scores"] and cell["found"] and cell["cell"] for cell in baseline["cells"]):
             raise CannotCompareError(f"{path}: holds no scores; save the baseline again")
         baseline["fingerprint"], baseline["slices"], baseline["queries"], baseline["dataset"]
+    except FileNotFoundError as error:
+        raise CannotCompareError(f"{path}: not a readable baseline, there is no such file; bakeoff baseline save makes one") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CannotCompareError(f"{path}: not a readable baseline ({error!r}); bakeoff baseline save makes one") from error
     return baseline

@@ -200,7 +200,7 @@ def _certainty(board: Leaderboard, standings: Sequence[Standing]) -> str:
     scores = score_matrix([first, rival.result], board.headline)
     spread = float((scores[:, 0] - scores[:, 1]).std(ddof=1))
     seen = stats.detectable_difference(spread, count)
-    text += f" Between {first.name} and {rival.result.name}, {count:,} queries show a difference of {seen:.3f} 4 times in 5"
+    text += f" Between {first.name} and {rival.result.name}, {count:,} queries reveal a true difference of {seen:.3f} with 80 % power"
     apart = float(scores[:, 0].mean() - scores[:, 1].mean())
     needed = stats.queries_needed(spread, apart)
     if rival.tied and needed is not None and needed > count:

@@ -128,3 +128,13 @@ def test_ctrl_c_is_one_line_and_exit_code_130(corpus: Path, tmp_path: Path) -> N
     )
     assert done.returncode == 130, done.stderr
     assert done.stderr == "bakeoff: stopped; what was finished is kept, the same command goes on from there\n"
+
+
+def test_make_check_regression_checks_the_very_run_it_made() -> None:
+    """It must not guess the folder from DATA: dataset.toml names it, and an older run there would be checked instead."""
+    command = ["make", "--dry-run", "check-regression", "DATA=some folder", "MODELS=hash/32 bm25", "BASELINE=b.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
+    assert done.stdout.splitlines()[-2:] == [
+        '.venv/bin/bakeoff eval "some folder" --model "hash/32" --model "bm25" --out out/check-regression ',
+        '.venv/bin/bakeoff check out/check-regression --baseline "b.json"',
+    ]
