@@ -1,9 +1,9 @@
 # bakeoff: `make eval` measures, `make test` tests; both set up .venv first, once.
 
-DATA    ?= quickstart
+DATA    ?=
 MODELS  ?=
 ARGS    ?=
-BASELINE ?= bakeoff-baseline.json
+BASELINE ?=
 PYTHON  ?= python3
 TORCH   ?= 2.13.0
 BIN     := .venv/bin
@@ -20,11 +20,11 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 eval: .venv/run-$(FAISS) ## measure: make eval DATA=folder-or-name MODELS="a b c" ARGS="--dims 256,64"
-	$(BIN)/bakeoff eval "$(DATA)" $(foreach model,$(MODELS),--model "$(model)") $(ARGS)
+	$(BIN)/bakeoff eval $(if $(DATA),"$(DATA)") $(foreach model,$(MODELS),--model "$(model)") $(ARGS)
 
 check-regression: .venv/run-$(FAISS) ## eval, then hold it against BASELINE (bakeoff baseline save makes one)
-	$(BIN)/bakeoff eval "$(DATA)" $(foreach model,$(MODELS),--model "$(model)") --out out/check-regression $(ARGS)
-	$(BIN)/bakeoff check out/check-regression --baseline "$(BASELINE)"
+	$(BIN)/bakeoff eval $(if $(DATA),"$(DATA)") $(foreach model,$(MODELS),--model "$(model)") --out out/check-regression $(ARGS)
+	$(BIN)/bakeoff check out/check-regression $(if $(BASELINE),--baseline "$(BASELINE)")
 
 test: .venv/dev-$(FAISS) ## run the tests
 	$(BIN)/python -m pytest $(ARGS)

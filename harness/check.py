@@ -105,15 +105,11 @@ def default_rules(headline: str) -> tuple[Rule, ...]:
 
 
 def read_rules(path: Path) -> tuple[Rule, ...]:
-    """Read ``[[check]]`` tables from a TOML file; raises OptionError for unknown keys and impossible values."""
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("check", [])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OptionError(f"{path}: cannot be read as TOML: {error}") from error
+    """Read the ``[[rule]]`` tables of a settings file; raises OptionError for unknown keys and impossible values."""
     known = [f.name for f in fields(Rule)]
     rules = []
-    for number, table in enumerate(tables, start=1):
-        where = f"{path}: [[check]] number {number}"
+    for number, table in enumerate(_tables(path), start=1):
+        where = f"{path}: [[rule]] number {number}"
         for key, value in table.items():
             if key not in known:
                 raise OptionError(f"{where}: unknown key {key!r}; known: {', '.join(known)}{nearest(key, known)}")
@@ -127,6 +123,20 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
             raise OptionError(f"{where}: needs 0 <= allowed <= hard <= 1 and 0.5 <= level < 1")
         rules.append(rule)
     return tuple(rules)
+
+
+def _tables(path: Path) -> list[dict[str, Any]]:
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OptionError(f"{path}: cannot be read as TOML: {error}") from error
+    several = {name for name, value in settings.items() if isinstance(value, list) and all(isinstance(one, dict) for one in value)}
+    for name in several - {"rule"}:
+        raise OptionError(f"{path}: [[{name}]] is unknown; write the rules of the gate as [[rule]]")
+    if "rule" in settings and "rule" not in several:
+        raise OptionError(f"{path}: rule = {settings['rule']!r} should be tables, each written [[rule]]")
+    rules: list[dict[str, Any]] = settings.get("rule", [])
+    return rules
 
 
 def save_baseline(board: Leaderboard, path: Path, cells: Sequence[str] = ()) -> list[str]:

@@ -8,18 +8,25 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.errors import HarnessError
-from harness.metrics import Measure
+from harness import config
+from harness.errors import HarnessError, OptionError
+
+if TYPE_CHECKING:
+    from harness.scale import Needs
 
 
 class _Group(click.Group):
-    """Catches what a user can mend, once, for every command."""
+    """Reads the settings file, and catches what a user can mend, once, for every command."""
 
     def invoke(self, context: click.Context) -> object:
         try:
+            context.obj = context.params["settings"] or (config.DEFAULT if config.DEFAULT.exists() else None)
+            if context.obj and not set(context.args) & set(context.help_option_names):  # a broken file is no reason to refuse help
+                context.default_map = config.read(context.obj, self)
             return super().invoke(context)
         except HarnessError as error:
             if context.params.get("debug"):
@@ -33,9 +40,15 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="bakeoff", prog_name="bakeoff")
+@click.option(
+    "--config", "settings", metavar="FILE", type=click.Path(path_type=Path), help="Settings file. Default: bakeoff.toml, if it is here."
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
-    """Choose an embedding model on your own data, with numbers you can trust."""
+def main(settings: Path | None, debug: bool) -> None:
+    """Choose an embedding model on your own data, with numbers you can trust.
+
+    Every option of a command can stand in the settings file, as in [eval] threads = 4; the command line overrules it.
+    """
 
 
 @main.command("eval")
@@ -51,12 +64,14 @@ def main(debug: bool) -> None:
 @click.option("--split", default="test", show_default=True, help="Which judgements: qrels/SPLIT.tsv.")
 @click.option(
     "--dims",
+    type=config.Dims(),
     metavar="LIST",
     help="Dimensions to measure, as 256,64 or native. Default: the native one and the model's Matryoshka dimensions, else powers of two down to 32.",
 )
 @click.option(
     "--metric",
     "metrics",
+    type=config.Measures(),
     multiple=True,
     metavar="NAME@K",
     help="ndcg, recall, mrr, map, precision or success at a cut-off, separated by commas or repeated; the first ranks the table. Default: ndcg@10, recall@10, recall@100, mrr@10.",
@@ -66,9 +81,12 @@ def main(debug: bool) -> None:
     "--store", type=click.Path(path_type=Path), help="Where vectors are kept. Default: $BAKEOFF_CACHE/store, else ~/.cache/bakeoff/store."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads for searching. Default: all cores.")
-@click.option("--force", is_flag=True, help="Compute finished cells again (vectors in the store are still used).")
-@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@click.option("--force/--no-force", help="Compute finished cells again (vectors in the store are still used).")
+@click.option("--quiet/--no-quiet", "-q", help="No progress.")
+@config.with_needs
+@click.pass_obj
 def evaluate(
+    file: Path | None,
     data: str,
     models: tuple[str, ...],
     split: str,
@@ -79,6 +97,7 @@ def evaluate(
     threads: int | None,
     force: bool,
     quiet: bool,
+    needs: Needs,
 ) -> None:
     """Measure models on DATA: a folder in BEIR layout, or the name of a shipped dataset (default: quickstart).
 
@@ -92,23 +111,24 @@ def evaluate(
     from reports import write
     from reports.table import columns
 
-    wanted = [str(Measure.parse(word)) for metric in metrics for word in metric.split(",")] or runner.DEFAULT_METRICS
-    cut = parse_dims(dims) if dims is not None else None
+    if file and not quiet:
+        click.echo(f"settings: {file}", err=True)
     dataset = shipped.load(data, split)
     folder = out or Path("out") / (re.sub(r"[^\w.-]+", "-", dataset.about.name).strip(".-") or "dataset")
     board = runner.evaluate(
         dataset,
         models or catalog.DEFAULT_MODELS,
-        dims=cut,
-        metrics=wanted,
+        dims=parse_dims(dims) if dims else None,
+        metrics=[name for names in metrics for name in names.split(",")] or runner.DEFAULT_METRICS,
         out=folder,
         store_folder=store,
         threads=threads,
         force=force,
         progress=Silent() if quiet else console.Bars() if sys.stderr.isatty() else console.Lines(),
+        needs=needs,
     )
-    paths = write(board, folder)
-    verdict = choose(board)
+    paths = write(board, folder, needs)
+    verdict = choose(board, needs)
     console.show(board, verdict, columns(board, verdict))
     click.echo(f"page: {paths['leaderboard.html']}")
     sys.exit(1 if board.failed else 0)
@@ -116,7 +136,8 @@ def evaluate(
 
 @main.command("show")
 @click.argument("folder", type=click.Path(path_type=Path))
-def show(folder: Path) -> None:
+@config.with_needs
+def show(folder: Path, needs: Needs) -> None:
     """Print the leaderboard in FOLDER (out/NAME) again, and write its pages anew, without measuring anything."""
     from harness import console, result
     from harness.verdict import choose
@@ -124,8 +145,8 @@ def show(folder: Path) -> None:
     from reports.table import columns
 
     board = result.load(folder)
-    write(board, folder)
-    verdict = choose(board)
+    write(board, folder, needs)
+    verdict = choose(board, needs)
     console.show(board, verdict, columns(board, verdict))
 
 
@@ -151,24 +172,26 @@ def baseline_save(folder: Path, to: Path, cells: tuple[str, ...]) -> None:
 
 @main.command("check")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--baseline", "baseline_file", type=click.Path(path_type=Path), default=Path("bakeoff-baseline.json"), show_default=True)
+@click.option("--baseline", type=click.Path(path_type=Path), default=Path("bakeoff-baseline.json"), show_default=True)
 @click.option(
     "--rules",
     type=click.Path(path_type=Path),
-    help="TOML file with [[check]] tables. Default: bakeoff.toml if it is there, else the built-in rules.",
+    help="TOML file with [[rule]] tables. Default: those in the settings file, else the built-in rules.",
 )
 @click.option("--cell", metavar="'MODEL @ DIM'", help="The cell of the new run that takes the place of the baseline's one cell.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Append a summary here, as $GITHUB_STEP_SUMMARY wants it.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML here.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything as JSON here.")
+@click.option("--json", type=click.Path(path_type=Path), help="Write everything as JSON here.")
+@click.pass_obj
 def check(
+    file: Path | None,
     folder: Path,
-    baseline_file: Path,
+    baseline: Path,
     rules: Path | None,
     cell: str | None,
     markdown: Path | None,
     junit: Path | None,
-    json_file: Path | None,
+    json: Path | None,
 ) -> None:
     """Hold the leaderboard in FOLDER (out/NAME) against a baseline.
 
@@ -178,9 +201,11 @@ def check(
     from harness import result
     from reports import gate as report
 
-    default = Path("bakeoff.toml")
-    chosen = gate.read_rules(rules or default) if rules or default.exists() else ()
-    found = gate.check(result.load(folder), baseline_file, chosen, cell)
+    source = rules or file
+    chosen = gate.read_rules(source) if source else ()
+    if rules and not chosen:
+        raise OptionError(f"{rules}: holds no rule; write them as [[rule]] tables")
+    found = gate.check(result.load(folder), baseline, chosen, cell)
     for note in found.notes:
         click.echo(f"note: {note}")
     shown = [outcome for outcome in found.outcomes if outcome.regressed or outcome.slice == gate.ALL]
@@ -194,9 +219,9 @@ def check(
         click.echo(f"        now:    {', '.join(query.found_now[:5])}")
     click.echo(report.verdict(found))
     if markdown:
-        with markdown.open("a", encoding="utf-8") as file:
-            file.write(report.markdown(found))
-    for path, text in ((junit, report.junit(found)), (json_file, report.as_json(found))):
+        with markdown.open("a", encoding="utf-8") as summary:
+            summary.write(report.markdown(found))
+    for path, text in ((junit, report.junit(found)), (json, report.as_json(found))):
         if path:
             path.write_text(text, encoding="utf-8")
     sys.exit(1 if found.regressed else 0)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from harness.progress import Advance
 from harness.result import Leaderboard
 from harness.verdict import Verdict
+from reports.choosing import constraints, costs_at, row
 from reports.table import NOTHING, Column
 
 _LINE_SECONDS = 5.0  # between two plain lines of one stage
@@ -89,7 +90,7 @@ def _duration(seconds: float) -> str:
 
 
 def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
-    """Print the leaderboard, the picks and the models without a result on standard output."""
+    """Print the leaderboard, the table "choosing a model" and the models without a result on standard output."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -104,13 +105,16 @@ def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
         table.add_row(*(Text(column.text(result)) for column in used), style="dim" if result.floor else None)
     if board.results:
         console.print(table)
-    picks = Table(title="Choosing a model")
-    for heading in ("what for", "choose", "why"):
+    picks = Table(title="Choosing a model", show_lines=True)
+    for heading in ("what for", "choose", f"{board.headline} (95 %)", "expected", "p95 ms", "why"):
         picks.add_column(heading, overflow="fold")
     for pick in verdict.picks:
-        picks.add_row(pick.question, Text(pick.result.name if pick.result else "nothing"), Text(pick.reason))
+        task, name, measured, expected, _, _, _, p95, _, why = row(pick)
+        picks.add_row(task, Text(name), measured, expected, p95, Text(why))
     console.print(picks)
-    console.print(verdict.certainty, markup=False, highlight=False)
+    said = [verdict.certainty, *constraints(verdict), costs_at(verdict.needs, board.dataset["documents"])]
+    for text in said:
+        console.print(text, markup=False, highlight=False)
     if not all(result.trained for result in board.results):
         console.print("* the model was not trained to be cut at this dimension", markup=False, highlight=False)
     for absence in board.absences:

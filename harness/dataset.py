@@ -129,6 +129,14 @@ class Dataset:
             skipped=len(documents) - len(kept) + len(queries) - len(askable),
         )
 
+    def qrels(self) -> dict[str, dict[str, int]]:
+        """The judgements of the queries by id: query -> document -> grade."""
+        judged = self.judgements
+        found: dict[str, dict[str, int]] = {query.id: {} for query in self.queries}
+        for query, document, grade in zip(judged.queries, judged.documents, judged.grades, strict=True):
+            found[self.queries[query].id][self.documents[document].id] = int(grade)
+        return found
+
     def tie_order(self) -> NDArray[np.int64]:
         """Place of each document row, ``(documents,)``, among all ids in descending order: of equal scores the lower wins.
 
@@ -152,6 +160,7 @@ class Dataset:
             "queries": len(self.queries),
             "judgements": len(self.judgements.grades),
             "relevant_per_query": float(relevant.mean()),
+            "queries_with_one_relevant": int((relevant == 1).sum()),
             "queries_left_out": self.left_out,
             "entries_skipped": self.skipped,
             "duplicate_documents": len(lengths) - len({(d.title, d.text, d.image) for d in self.documents}),

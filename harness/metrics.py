@@ -52,6 +52,11 @@ class Judgements:
         """How many relevant documents each query has, ``(queries,)``."""
         return np.bincount(self.queries[self.grades > 0], minlength=len(self.starts) - 1)
 
+    def best(self) -> list[NDArray[np.int64]]:
+        """The rows of the documents of the highest grade, an array per query."""
+        pairs = [slice(start, end) for start, end in zip(self.starts[:-1], self.starts[1:], strict=True)]
+        return [self.documents[pair][self.grades[pair] == self.grades[pair].max(initial=UNJUDGED)] for pair in pairs]
+
     def grade(self, ranked: NDArray[np.integer]) -> NDArray[np.int32]:
         """Look up the grades of ranked document rows ``(queries, k)``; UNJUDGED where nobody judged, or for row -1."""
         if not len(self.documents):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas
 
 SCHEMA = 1
-SUMMARY = "summary.json"
+SUMMARY, EVIDENCE = "summary.json", "evidence.json"
 Status = Literal["ok", "failed", "skipped"]
 
 
@@ -31,16 +31,23 @@ class Cost:
     """What a cell cost; None means that it was not or could not be measured.
 
     Seconds of embedding are summed over the batches as they were run, also when the vectors came from the store.
-    ``search_seconds`` is for all queries in one batch. ``bytes`` is what the index holds. ``tokens`` counts
-    documents and queries before truncation; ``usd`` is tokens at the list price.
+    ``search_seconds`` is for all queries in one batch. ``alone_*`` are percentiles of the seconds that one query takes
+    by itself, over a sample of the queries. ``bytes`` is what the index holds. Tokens are counted before truncation;
+    ``tokens`` is those of documents and queries, ``usd`` that many at the list price.
     """
 
     document_seconds: float | None = None
     query_seconds: float | None = None
     build_seconds: float | None = None
     search_seconds: float | None = None
+    alone_embed_p50: float | None = None
+    alone_embed_p95: float | None = None
+    alone_search_p50: float | None = None
+    alone_search_p95: float | None = None
     bytes: int | None = None
     tokens: int | None = None
+    document_tokens: int | None = None
+    query_tokens: int | None = None
     truncated_documents: int | None = None
     usd: float | None = None
 
@@ -50,8 +57,9 @@ class Result:
     """One cell of the grid on one dataset: identity, raw rankings by document id, per-query scores, cost, environment.
 
     ``documents`` and ``grades`` hold one array per query, as long as its ranking; an unjudged document has grade
-    ``metrics.UNJUDGED``. ``scores`` maps ``ndcg@10`` and the like to ``(queries,)`` float64. ``identity`` is SHA-256
-    over all that decides the numbers.
+    ``metrics.UNJUDGED``. ``scores`` maps ``ndcg@10`` and the like to ``(queries,)`` float64. ``answer_cut`` says of each
+    query whether an answer of the highest grade is longer than the model reads; None where that is not known.
+    ``identity`` is SHA-256 over all that decides the numbers.
     """
 
     identity: str
@@ -73,6 +81,7 @@ class Result:
     grades: tuple[NDArray[np.int32], ...]
     scores: Mapping[str, Floats]
     cost: Cost
+    answer_cut: tuple[bool, ...] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -104,7 +113,9 @@ class Absence:
 class Leaderboard:
     """The results of one run, best first by ``headline``, and the models that have none, with the reason.
 
-    ``slices``: what the queries are sliced by -> value -> query ids. ``queries``: query id -> text.
+    ``slices``: what the queries are sliced by -> value -> query ids. ``tasks``: row of the table "choosing a model" ->
+    ids of the queries that belong to it. ``queries``: query id -> text. ``documents``: id -> the beginning of the text,
+    of those that are judged or were found. ``judgements``: query id -> document id -> grade.
     """
 
     dataset: Mapping[str, Any]
@@ -112,7 +123,10 @@ class Leaderboard:
     results: tuple[Result, ...]
     absences: tuple[Absence, ...] = ()
     slices: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    tasks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     queries: Mapping[str, str] = field(default_factory=dict)
+    documents: Mapping[str, str] = field(default_factory=dict)
+    judgements: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     folder: Path | None = None
 
     def __repr__(self) -> str:
@@ -144,6 +158,17 @@ def sort_results(results: Sequence[Result], headline: str) -> tuple[Result, ...]
     return tuple(sorted(results, key=lambda r: (-r.mean(headline), r.spec, -r.dim)))
 
 
+def score_matrix(results: Sequence[Result], measure: str) -> Floats:
+    """Per-query scores ``(queries, results)``, the queries in the first result's order."""
+    if not results:
+        return np.empty((0, 0))
+    columns = []
+    for result in results:
+        place = {query: row for row, query in enumerate(result.query_ids)}
+        columns.append(result.scores[measure][[place[query] for query in results[0].query_ids]])
+    return np.stack(columns, axis=1)
+
+
 def file_name(cell_identity: str, spec: str, dim: int) -> str:
     """A readable file name that two different cells never share."""
     words = re.sub(r"[^A-Za-z0-9.]+", "-", spec).strip("-.")[:80]
@@ -166,6 +191,8 @@ def write(result: Result, path: Path) -> None:
         "scores": pa.array(result.ranking_scores, pa.list_(pa.float32())),
         "grades": pa.array([_nullable(grades) for grades in result.grades], pa.list_(pa.int32())),
     }
+    if result.answer_cut is not None:
+        columns["answer cut"] = pa.array(result.answer_cut, pa.bool_())
     columns |= {measure: pa.array(values, pa.float64()) for measure, values in result.scores.items()}
     head = {name: getattr(result, name) for name in _HEAD} | {"schema": SCHEMA, "cost": asdict(result.cost)}
     table = pa.table(columns).replace_schema_metadata({b"bakeoff": json.dumps(head).encode()})
@@ -183,7 +210,8 @@ def read(path: Path) -> Result:
         head = json.loads((table.schema.metadata or {})[b"bakeoff"])
         if head.pop("schema") != SCHEMA:
             raise ResultError(f"{path}: written by another version of bakeoff; run the evaluation again with --force")
-        columns = {name: table.column(name).to_pylist() for name in ("query", "documents", "scores", "grades")}
+        present = [name for name in ("query", "documents", "scores", "grades", "answer cut") if name in table.column_names]
+        columns = {name: table.column(name).to_pylist() for name in present}
         measures = [name for name in table.column_names if name not in columns]
         cost = Cost(**head.pop("cost"))
         return Result(
@@ -193,6 +221,7 @@ def read(path: Path) -> Result:
             documents=tuple(np.array(ids, dtype=object) for ids in columns["documents"]),
             ranking_scores=tuple(np.array(scores, dtype=np.float32) for scores in columns["scores"]),
             grades=tuple(_sentinel(grades) for grades in columns["grades"]),
+            answer_cut=tuple(columns["answer cut"]) if "answer cut" in columns else None,
             scores={name: table.column(name).to_numpy() for name in measures},
         )
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
@@ -210,7 +239,7 @@ def check_writable(folder: Path) -> None:
 
 
 def save(board: Leaderboard, folder: Path, verdict: Mapping[str, Any]) -> None:
-    """Write summary.json, whole or not at all; the results it names are already in ``folder``/results."""
+    """Write evidence.json (texts and judgements) and summary.json; the results it names are already in ``folder``/results."""
     rows = board.rows()
     for row, result in zip(rows, board.results, strict=False):
         row["file"] = f"results/{file_name(result.identity, result.spec, result.dim)}"
@@ -221,8 +250,11 @@ def save(board: Leaderboard, folder: Path, verdict: Mapping[str, Any]) -> None:
         "verdict": verdict,
         "rows": rows,
         "slices": board.slices,
-        "queries": board.queries,
+        "tasks": board.tasks,
     }
+    evidence = {"schema": SCHEMA, "queries": board.queries, "judgements": board.judgements, "documents": board.documents}
+    with whole_or_nothing(folder / EVIDENCE) as half:
+        half.write_text(json.dumps(evidence, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
     with whole_or_nothing(folder / SUMMARY) as half:
         half.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -234,6 +266,7 @@ def load(folder: str | Path) -> Leaderboard:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         if summary["schema"] != SCHEMA:
             raise ResultError(f"{folder / SUMMARY}: schema {summary['schema']}, this bakeoff reads {SCHEMA}")
+        evidence = json.loads((folder / EVIDENCE).read_text(encoding="utf-8"))
         rows = summary["rows"]
         return Leaderboard(
             dataset=summary["dataset"],
@@ -241,7 +274,10 @@ def load(folder: str | Path) -> Leaderboard:
             results=tuple(read(folder / row["file"]) for row in rows if row["status"] == "ok"),
             absences=tuple(Absence(r["model"], r["status"], r["reason"]) for r in rows if r["status"] != "ok"),
             slices={by: {value: tuple(ids) for value, ids in values.items()} for by, values in summary["slices"].items()},
-            queries=summary["queries"],
+            tasks={task: tuple(ids) for task, ids in summary["tasks"].items()},
+            queries=evidence["queries"],
+            documents=evidence["documents"],
+            judgements=evidence["judgements"],
             folder=folder,
         )
     except FileNotFoundError as error:
@@ -251,7 +287,7 @@ def load(folder: str | Path) -> Leaderboard:
         raise ResultError(f"{folder / SUMMARY}: not a readable leaderboard ({error!r}); {fix}") from error
 
 
-_WHOLE_NUMBERS = ("dim", "native_dim", "bytes", "tokens", "truncated_documents")
+_WHOLE_NUMBERS = ("dim", "native_dim", "bytes", "tokens", "document_tokens", "query_tokens", "truncated_documents")
 _HEAD = (
     *("identity", "model", "spec", "dim", "native_dim", "precision", "index", "trained", "floor"),
     *("device", "depth", "dataset", "fingerprint", "environment"),

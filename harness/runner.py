@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness import catalog, result, shipped, store, vectors
 from harness.dataset import Dataset, Document, Query
@@ -25,15 +26,19 @@ from harness.index import NOTHING, Index, Ranking, default_threads
 from harness.metrics import Measure, score
 from harness.progress import Progress, Silent
 from harness.result import Absence, Cost, Leaderboard, Result, Status
-from harness.slices import slices
+from harness.scale import Needs
+from harness.slices import slices, tasks
 from harness.store import Stored, VectorStore
 from harness.verdict import choose
 
 DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
 MIN_DEPTH = 100
+_SHOWN, _EXCERPT = 10, 200  # hits of each query whose texts are kept for the page; characters of each
 _BATCH_SECONDS = 2.0  # a batch is one commit: what a kill can lose
 _MAX_BATCH = 8192
+_ALONE, _FEWEST_ALONE, _ALONE_SECONDS = 100, 8, 5.0  # queries embedded and searched one at a time: at most, at least; when to stop
 _SEARCHES, _SLOW_SEARCH = 3, 0.5  # repeats; seconds from which a search is not repeated
+Seconds = NDArray[np.float64]
 _PLURAL: dict[Role, str] = {"document": "documents", "query": "queries"}
 
 
@@ -64,6 +69,7 @@ def evaluate(
     threads: int | None = None,
     force: bool = False,
     floors: bool = True,
+    needs: Needs | None = None,
     progress: Progress | None = None,
 ) -> Leaderboard:
     """Measure models on a dataset; the first of ``metrics`` ranks the leaderboard.
@@ -72,8 +78,9 @@ def evaluate(
     ``st/org/name``, or objects with the Embedder or System protocol. ``dims`` are numbers or "native"; None takes every
     dimension a model was trained for. ``metrics`` are texts such as ``ndcg@10``. Vectors are kept in ``store_folder``
     (by default in the user's cache). ``threads`` is for searching. The floors (BM25, random) are added unless
-    ``floors`` is False. With ``out``, finished cells are written there, and read instead of computed again unless
-    ``force``; ``reports.write`` makes the pages. ``progress`` hears of long work (harness/progress.py).
+    ``floors`` is False. ``needs`` are the user's scale and constraints, for the verdict. With ``out``, finished cells are
+    written there, and read instead of computed again unless ``force``; ``reports.write`` makes the pages. ``progress``
+    hears of long work (harness/progress.py).
 
     Raises HarnessError for wrong options, specs or data; a failing model is an Absence in the leaderboard.
     """
@@ -108,13 +115,23 @@ def evaluate(
         headline=headline,
         results=result.sort_results(results, headline),
         absences=tuple(absences),
-        slices=slices(data, next((one for one in results if one.spec == "bm25"), None)),
+        slices=slices(data, results),
+        tasks=tasks(data),
         queries={query.id: query.text for query in data.queries},
+        documents=_beginnings(data, results),
+        judgements=data.qrels(),
         folder=run.out,
     )
     if run.out is not None:
-        result.save(board, run.out, choose(board).summary())
+        result.save(board, run.out, choose(board, needs).summary())
     return board
+
+
+def _beginnings(dataset: Dataset, results: Sequence[Result]) -> dict[str, str]:
+    """The beginning of each document that is judged or among the first ten of any result: id -> text."""
+    judged = {dataset.documents[row].id for row in dataset.judgements.documents}
+    shown = judged.union(*(ids[:_SHOWN] for result in results for ids in result.documents))
+    return {d.id: _item(d).full[:_EXCERPT] or f"image {d.image.name if d.image else ''}" for d in dataset.documents if d.id in shown}
 
 
 def _check_spec(model: str | Embedder | System) -> None:
@@ -178,6 +195,9 @@ def _evaluate(run: _Run, spec: str, system: Embedder | System) -> Iterator[Resul
                 stored = stored or (_embed(run, spec, system, "document"), _embed(run, spec, system, "query"))
                 ranking, cost, device = _search(run, model, variant, *stored)
             done = _result(run, spec, model, variant, cell, ranking, cost, device)
+            if stored and cost.truncated_documents is not None:
+                too_long = stored[0].tokens > (model.max_tokens or np.iinfo(np.int64).max)
+                done = replace(done, answer_cut=tuple(bool(too_long[best].any()) for best in run.dataset.judgements.best()))
         elif not {str(measure) for measure in run.measures} <= set(done.scores):
             done = replace(done, scores={**done.scores, **_scores(run, _ranked_rows(run.dataset, done))})
         if path is not None and done is not known:
@@ -207,27 +227,43 @@ def _embed(run: _Run, spec: str, embedder: Embedder, role: Role) -> Stored:
     """
     items = [_item(entry) for entry in (run.dataset.documents if role == "document" else run.dataset.queries)]
     keys = store.keys(embedder.model, role, items)
-    missing = run.store.missing(keys)
-    if missing:
+    if missing := run.store.missing(keys):
         embedder.prepare()
     weight = sum(len(items[position].full) for position in missing)
     with run.store.filling(embedder.model) as first, run.progress.stage(f"{spec} {_PLURAL[role]}", len(missing), weight) as advance:
+
+        def commit(batch: Sequence[int]) -> float:
+            began, todo = time.perf_counter(), [batch[at] for at in run.store.missing([keys[position] for position in batch])]
+            if todo:
+                began = time.perf_counter()
+                embedded = embedder.embed([items[position] for position in todo], role)
+                run.store.add([keys[position] for position in todo], embedded, time.perf_counter() - began, embedder.model)
+            advance(len(batch), sum(len(items[position].full) for position in batch))
+            return time.perf_counter() - began
+
         missing.sort(key=lambda position: len(items[position].full), reverse=True)
+        if role == "query":
+            missing = _ask_alone(missing, commit)
         if not first:
             missing.reverse()
         size, start = embedder.batch, 0
         while start < len(missing):
             batch = missing[start : start + size]
             start += len(batch)
-            todo = [batch[at] for at in run.store.missing([keys[position] for position in batch])]
-            if todo:
-                began = time.perf_counter()
-                embedded = embedder.embed([items[position] for position in todo], role)
-                seconds = time.perf_counter() - began
-                run.store.add([keys[position] for position in todo], embedded, seconds, embedder.model)
-                size = min(_MAX_BATCH, max(embedder.batch, min(2 * size, int(len(todo) * _BATCH_SECONDS / max(seconds, 1e-6)))))
-            advance(len(batch), sum(len(items[position].full) for position in batch))
+            size = min(_MAX_BATCH, max(embedder.batch, min(2 * size, int(len(batch) * _BATCH_SECONDS / max(commit(batch), 1e-6)))))
     return run.store.read(keys)
+
+
+def _ask_alone(queries: list[int], commit: Callable[[Sequence[int]], float]) -> list[int]:
+    """Embed a sample of the queries, of every length, one at a time: it shows how long one takes. Returns the others."""
+    sample = queries[1 :: max(2, -(-len(queries) // _ALONE))]
+    spent, asked = 0.0, set[int]()
+    for query in sample:
+        if spent > _ALONE_SECONDS and len(asked) >= _FEWEST_ALONE:
+            break
+        spent += commit([query])
+        asked.add(query)
+    return [query for query in queries if query not in asked]
 
 
 def _item(entry: Document | Query) -> Item:
@@ -240,20 +276,45 @@ def _search(run: _Run, model: Model, variant: Variant, documents: Stored, querie
     built = time.perf_counter()
     asked, tie_order = vectors.truncate(queries.matrix, variant.dim), run.dataset.tie_order()
     ranking, seconds = _timed(lambda: index.search(asked, run.depth, tie_order))
-    lengths = np.concatenate([documents.tokens, queries.tokens])
-    tokens = int(lengths.sum()) if (lengths >= 0).all() else None
+    alone = _search_alone(index, asked, np.flatnonzero(queries.alone), run.depth, tie_order)
+    tokens = [int(role.tokens.sum()) if (role.tokens >= 0).all() else None for role in (documents, queries)]
+    total = None if tokens[0] is None or tokens[1] is None else tokens[0] + tokens[1]
     cut = int((documents.tokens > model.max_tokens).sum()) if model.max_tokens else 0
+    in_batches = queries.seconds[~queries.alone] if not queries.alone.all() else queries.seconds
     cost = Cost(
         document_seconds=float(documents.seconds.sum()),
-        query_seconds=float(queries.seconds.sum()),
+        query_seconds=float(in_batches.mean() * len(queries.seconds)),
         build_seconds=built - began,
         search_seconds=seconds,
+        alone_embed_p50=_percentile(queries.seconds[queries.alone], 50),
+        alone_embed_p95=_percentile(queries.seconds[queries.alone], 95),
+        alone_search_p50=_percentile(alone, 50),
+        alone_search_p95=_percentile(alone, 95),
         bytes=index.nbytes,
-        tokens=tokens,
-        truncated_documents=cut if tokens is not None else None,
-        usd=None if tokens is None else tokens * model.usd_per_million_tokens / 1e6,
+        tokens=total,
+        document_tokens=tokens[0],
+        query_tokens=tokens[1],
+        truncated_documents=cut if tokens[0] is not None else None,
+        usd=None if total is None else total * model.usd_per_million_tokens / 1e6,
     )
     return ranking, cost, index.device
+
+
+def _search_alone(index: Index, asked: vectors.Matrix, sample: NDArray[np.int64], depth: int, tie_order: NDArray[np.int64]) -> Seconds:
+    """The seconds of searching for one query by itself, for a sample of the queries; the first only warms up."""
+    rows = sample if len(sample) else np.arange(len(asked))
+    taken: list[float] = []
+    for row in (rows[0], *rows[:: max(1, len(rows) // _ALONE)][:_ALONE]):
+        began = time.perf_counter()
+        index.search(asked[row : row + 1], depth, tie_order)
+        taken.append(time.perf_counter() - began)
+        if sum(taken) > _ALONE_SECONDS and len(taken) > _FEWEST_ALONE:
+            break
+    return np.array(taken[1:])
+
+
+def _percentile(seconds: Seconds, share: float) -> float | None:
+    return float(np.percentile(seconds, share)) if len(seconds) else None
 
 
 def _timed(search: Callable[[], Ranking]) -> tuple[Ranking, float]:

@@ -1,10 +1,14 @@
-"""Kinds of queries within a dataset: by the user's own tags, by length, and by whether plain word matching finds the answer."""
+"""Kinds of queries within a dataset: what they are sliced by, and which rows of "choosing a model" they speak for."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections import Counter
+from collections.abc import Sequence
 
-from harness.dataset import Dataset
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.dataset import Dataset, Query
 from harness.result import Result
 
 Slices = dict[str, dict[str, tuple[str, ...]]]
@@ -12,36 +16,100 @@ Slices = dict[str, dict[str, tuple[str, ...]]]
 QUERY_WORDS = ((4, "1 to 4 words"), (12, "5 to 12 words"), (None, "over 12 words"))
 DOCUMENT_WORDS = ((256, "up to 256 words"), (1000, "257 to 1,000 words"), (None, "over 1,000 words"))
 FOUND_WITHIN = 10
+TASKS = ("English general", "Multilingual", "Code search", "Long context", "Multimodal (text + image)")
+ENGLISH, MULTILINGUAL, CODE, LONG, MULTIMODAL = TASKS
+LONG_WORDS = 1000
+_RARE = 0.02  # a language detected in a smaller share of the queries is taken for a mistake
+_DETECT_WORDS = 100
+_LANGUAGES = {"english": "en", "eng": "en", "en-us": "en", "en-gb": "en"}
 
 
-def slices(dataset: Dataset, lexical: Result | None = None) -> Slices:
-    """Slice the queries of a dataset; ``lexical`` is BM25's result on it, if it was measured.
+def slices(dataset: Dataset, results: Sequence[Result] = ()) -> Slices:
+    """Slice the queries of a dataset by tag, length, and what the systems measured on it made of them.
 
-    A query's document length is that of its longest document of the highest grade, in blank-separated words. With
-    ``lexical``, a query counts as found by BM25 when a relevant document is among its first ten.
+    A query's answer length is that of its longest document of the highest grade, in blank-separated words. With BM25
+    among the results, a query counts as found by it when a relevant document is among its first ten. Models that cut
+    some of the answers off slice the queries into those with a cut answer and those without.
     """
     found: dict[str, dict[str, list[str]]] = {}
-    lengths_in_order = [name for bounds in (QUERY_WORDS, DOCUMENT_WORDS) for _, name in bounds]
     for query in dataset.queries:
         for name, value in sorted(query.tags.items()):
             _put(found, name, value, query.id)
     for query in dataset.queries:
         _put(found, "query length", _named(len(query.text.split()), QUERY_WORDS), query.id)
-    lengths = [len(f"{document.title} {document.text}".split()) for document in dataset.documents]
-    judged = dataset.judgements
-    for row, query in enumerate(dataset.queries):
-        pairs = slice(judged.starts[row], judged.starts[row + 1])
-        best = judged.documents[pairs][judged.grades[pairs] == judged.grades[pairs].max()]
-        _put(found, "answer length", _named(max(lengths[document] for document in best), DOCUMENT_WORDS), query.id)
-    if lexical is not None:
-        hit = {query: bool(np.any(grades[:FOUND_WITHIN] > 0)) for query, grades in zip(lexical.query_ids, lexical.grades, strict=True)}
-        for query in dataset.queries:
-            _put(found, "BM25", f"{'finds' if hit[query.id] else 'misses'} it in {FOUND_WITHIN}", query.id)
+    lengths = _words(dataset)
+    for query, best in zip(dataset.queries, dataset.judgements.best(), strict=True):
+        _put(found, "answer length", _named(int(lengths[best].max()), DOCUMENT_WORDS), query.id)
+    for result in results:
+        if result.spec == "bm25":
+            for id_, grades in zip(result.query_ids, result.grades, strict=True):
+                _put(found, "BM25", f"{'finds' if np.any(grades[:FOUND_WITHIN] > 0) else 'misses'} it in {FOUND_WITHIN}", id_)
+    for spec, result in {result.spec: result for result in results if result.answer_cut}.items():
+        for id_, cut in zip(result.query_ids, result.answer_cut or (), strict=True):
+            _put(found, f"answer, as {spec} reads it", "cut off" if cut else "whole", id_)
+    order = {name: at for bounds in (QUERY_WORDS, DOCUMENT_WORDS) for at, (_, name) in enumerate(bounds)}
     return {
-        name: {value: tuple(values[value]) for value in (*(v for v in lengths_in_order if v in values), *values)}
+        name: {value: tuple(values[value]) for value in sorted(values, key=lambda value: order.get(value, 0))}
         for name, values in found.items()
         if len(values) > 1
     }
+
+
+def tasks(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """The queries that speak for each row of "choosing a model": row -> query ids; a query may speak for several.
+
+    Code: a tag of the query says "code", or, where no query has such a tag, the dataset's task or tags do. Long: its
+    longest answer has over 1,000 words. Multimodal: it, or one of its answers, is an image. Multilingual: it is not in
+    English, or tagged as multilingual or crosslingual. English general: everything else.
+    """
+    languages, lengths = query_languages(dataset), _words(dataset)
+    coded = {query.id for query in dataset.queries if _says(query, "code")}
+    all_code = not coded and "code" in " ".join((dataset.about.task, *dataset.about.tags)).lower().split()
+    images = np.array([document.image is not None for document in dataset.documents])
+    found: dict[str, list[str]] = {task: [] for task in TASKS}
+    for query, best, language in zip(dataset.queries, dataset.judgements.best(), languages, strict=True):
+        belongs = {
+            MULTILINGUAL: language != "en" or _says(query, "multilingual") or _says(query, "crosslingual"),
+            CODE: all_code or query.id in coded,
+            LONG: int(lengths[best].max()) > LONG_WORDS,
+            MULTIMODAL: query.image is not None or bool(images[best].any()),
+        }
+        for task in [task for task, does in belongs.items() if does] or [ENGLISH]:
+            found[task].append(query.id)
+    return {task: tuple(ids) for task, ids in found.items()}
+
+
+def query_languages(dataset: Dataset) -> list[str]:
+    """The language of each query: its tag ``language``, else detected from it and the beginning of its best answer.
+
+    Codes are ISO 639-1. Detection is for the corpus as a whole: a language found in under 2 % of the queries is
+    taken for the commonest one.
+    """
+    tagged = [query.tags.get("language", query.tags.get("lang", "")).lower() for query in dataset.queries]
+    languages = [_LANGUAGES.get(tag, tag) for tag in tagged]
+    unknown = [at for at, language in enumerate(languages) if not language]
+    if unknown:
+        import py3langid
+
+        best = dataset.judgements.best()
+        for at in unknown:
+            answer = dataset.documents[int(best[at][0])]
+            words = f"{dataset.queries[at].text} {answer.title} {answer.text}".split()
+            languages[at] = py3langid.classify(" ".join(words[:_DETECT_WORDS]))[0] if words else "en"
+        counts = Counter(languages[at] for at in unknown)
+        commonest = counts.most_common(1)[0][0]
+        for at in unknown:
+            if counts[languages[at]] < _RARE * len(unknown):
+                languages[at] = commonest
+    return languages
+
+
+def _says(query: Query, word: str) -> bool:
+    return any(value.lower().replace("-", "") == word for value in query.tags.values())
+
+
+def _words(dataset: Dataset) -> NDArray[np.int64]:
+    return np.array([len(f"{document.title} {document.text}".split()) for document in dataset.documents])
 
 
 def _put(found: dict[str, dict[str, list[str]]], name: str, value: str, query: str) -> None:

@@ -45,12 +45,13 @@ class Stored:
     """Vectors in the caller's order, ``matrix`` ``(n, dim)`` float32, read-only and backed by a file when large.
 
     ``tokens`` ``(n,)`` is -1 where unknown; ``seconds`` ``(n,)`` is each item's share of the time its batch took
-    when it was embedded, whenever that was.
+    when it was embedded, whenever that was; ``alone`` ``(n,)`` marks items that were a batch by themselves.
     """
 
     matrix: vectors.Matrix
     tokens: NDArray[np.int64]
     seconds: NDArray[np.float64]
+    alone: NDArray[np.bool_]
 
 
 class VectorStore:
@@ -126,7 +127,8 @@ class VectorStore:
                 places[at] = shard, row
                 tokens[at], seconds[at], files[shard] = count, took, file
             start += len(part)
-        return Stored(self._gather(places[inverse], files), tokens[inverse], seconds[inverse])
+        matrix, alone = self._gather(places[inverse], files)
+        return Stored(matrix, tokens[inverse], seconds[inverse], alone)
 
     @contextmanager
     def filling(self, model: Model) -> Iterator[bool]:
@@ -142,14 +144,16 @@ class VectorStore:
                 first = False
             yield first
 
-    def _gather(self, places: NDArray[np.int64], files: dict[int, str]) -> vectors.Matrix:
+    def _gather(self, places: NDArray[np.int64], files: dict[int, str]) -> tuple[vectors.Matrix, NDArray[np.bool_]]:
         matrix = self._blank((len(places), self._open(files[int(places[0, 0])]).shape[1]))
+        alone = np.zeros(len(places), dtype=np.bool_)
         order = np.argsort(places[:, 0], kind="stable")
         for rows in np.split(order, np.flatnonzero(np.diff(places[order, 0])) + 1):  # one shard at a time
             source = self._open(files[int(places[rows[0], 0])])
             matrix[rows] = source[places[rows, 1]]
+            alone[rows] = len(source) == 1
         matrix.setflags(write=False)
-        return matrix
+        return matrix, alone
 
     def _open(self, file: str) -> vectors.Matrix:
         try:

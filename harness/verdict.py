@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 
-from harness import stats
-from harness.metrics import Floats
-from harness.result import Leaderboard, Result
+from harness import picks, stats
+from harness.picks import Extreme, Pick, Price
+from harness.result import Leaderboard, Result, score_matrix
+from harness.scale import Bill, Needs, bill, broken, on_front
 
-_SHOWN = 0.00005  # a difference below this is shown as none
-TOLERANCE = 0.01
-"""The share of the best mean that a smaller dimension may lose and still be recommended."""
-Value = TypeVar("Value", float, tuple[float, ...])
+_SMALLEST_STRATUM = 20  # queries: kinds with fewer are one stratum together
+_QUICK = 2_000  # resamples where many small comparisons are shown side by side
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where one cell stands by the headline measure: its mean, the mean's 95 % interval, and whether it may be the best.
 
-    ``rough`` marks intervals that rest on too little to be taken at their word. ``behind`` compares the cell with the
-    first of the board over the same queries (below 0 is worse); None for the first. ``p`` is adjusted for the whole board.
+    ``rough`` marks intervals that rest on too little to be taken at their word. ``intervals`` has those of all measures.
+    ``behind`` compares the cell with the first of the board over the same queries (below 0 is worse); None for the first.
+    ``p`` is adjusted for the whole board. ``bill`` is what it costs at the user's scale, ``broken`` the user's constraints
+    that it does not keep (name -> why), ``front`` whether no other is as good, fast, small and cheap and better in one.
     """
 
     result: Result
@@ -33,66 +35,77 @@ class Standing:
     high: float
     rough: bool
     tied: bool
+    intervals: Mapping[str, tuple[float, float]]
+    bill: Bill
+    broken: Mapping[str, str]
+    front: bool
     behind: stats.Comparison | None = None
     p: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
-    """One row of the table "choosing a model": a question, the cell that answers it, and why; None if nothing does."""
-
-    question: str
-    result: Result | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class SliceMeans:
-    """The headline measure on one slice of the queries: one mean per standing, None where the slice has too few."""
+    """The headline measure on one slice: a mean and its 95 % interval per standing, None where the slice has too few queries."""
 
     name: str
     value: str
     queries: int
     means: tuple[float, ...] | None
+    bounds: tuple[tuple[float, float], ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """Two models at their best cells, query by query; ``p`` is adjusted for all duels."""
+
+    one: Result
+    other: Result
+    comparison: stats.Comparison
+    p: float
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The standings of a leaderboard, best first, the picks, and in words what these queries can and can't tell."""
+    """The standings of a leaderboard, best first, the table "choosing a model", and what these queries can and can't tell.
+
+    ``prices`` says what each constraint of ``needs`` costs; ``extremes`` are the firsts in one respect.
+    """
 
     headline: str
     standings: tuple[Standing, ...]
     picks: tuple[Pick, ...]
     certainty: str
+    needs: Needs
     slices: tuple[SliceMeans, ...] = ()
+    prices: tuple[Price, ...] = ()
+    extremes: tuple[Extreme, ...] = ()
+    duels: tuple[Duel, ...] = ()
+
+    def best_cells(self) -> list[Standing]:
+        """Each model's highest standing."""
+        first: dict[str, Standing] = {}
+        for standing in self.standings:
+            first.setdefault(standing.result.spec, standing)
+        return list(first.values())
 
     def summary(self) -> dict[str, Any]:
         """The verdict as JSON-able values, for summary.json."""
         return {
             "certainty": self.certainty,
-            "choosing": [
+            "needs": asdict(self.needs),
+            "choosing": [_pick_summary(pick) for pick in self.picks],
+            "constraints": [
                 {
-                    "question": pick.question,
-                    "model": pick.result.spec if pick.result else None,
-                    "dim": pick.result.dim or None if pick.result else None,
-                    "reason": pick.reason,
+                    "constraint": price.constraint,
+                    "cells_excluded": price.excluded,
+                    "best_without_it": price.without and price.without.name,
+                    "costs": price.difference,
+                    "interval": [price.low, price.high],
                 }
-                for pick in self.picks
+                for price in self.prices
             ],
-            "standings": {
-                one.result.identity: {
-                    "mean": one.mean,
-                    "interval": [one.low, one.high],
-                    "rough": one.rough,
-                    "tied_for_best": one.tied,
-                    "difference_to_first": one.behind.difference if one.behind else None,
-                    "difference_interval": [one.behind.low, one.behind.high] if one.behind else None,
-                    "p_adjusted": one.p,
-                    "wins_ties_losses": [one.behind.wins, one.behind.ties, one.behind.losses] if one.behind else None,
-                    "effect": None if one.behind is None or np.isnan(one.behind.effect) else one.behind.effect,
-                }
-                for one in self.standings
-            },
+            "extremes": [{"question": e.question, "cell": e.result and e.result.name, "reason": e.reason} for e in self.extremes],
+            "standings": {one.result.identity: _standing_summary(one) for one in self.standings},
             "slices": [
                 {
                     "by": one.name,
@@ -102,69 +115,82 @@ class Verdict:
                 }
                 for one in self.slices
             ],
+            "duels": [
+                {
+                    "one": duel.one.name,
+                    "other": duel.other.name,
+                    "difference": duel.comparison.difference,
+                    "wins_ties_losses": [duel.comparison.wins, duel.comparison.ties, duel.comparison.losses],
+                    "p_adjusted": duel.p,
+                }
+                for duel in self.duels
+            ],
         }
 
 
-def choose(board: Leaderboard) -> Verdict:
-    """Say what can be told apart and answer five questions.
+def choose(board: Leaderboard, needs: Needs | None = None) -> Verdict:
+    """Say what can be told apart, and which cell to take for what under the user's needs.
 
-    Best; smallest dimension within 1 % of it; cheapest of those tied for best; cheapest; fastest. Floors (BM25, random)
-    are never picked, but said where they are tied with the best or beat it. Cheapest means the lowest list price and,
-    at equal price, the least time to embed the documents here; fastest means the least time a query, embedded and
-    searched in one batch.
+    Floors (BM25, random) are never picked, but said where they are as good. Cheapest means the least money in the first
+    year and, at equal price, the least time to embed the documents here.
     """
-    standings = _standings(board)
-    cells = [result for result in board.results if not result.floor]
-    if not cells:
-        nothing = Pick("Best model", None, "no embedding model was measured")
-        return Verdict(board.headline, standings, (nothing,), _certainty(board, standings), _slice_means(board))
-    headline, best = board.headline, cells[0]
-    enough = [cell for cell in cells if cell.mean(headline) >= (1 - TOLERANCE) * best.mean(headline)]
-    smallest = min(enough, key=lambda cell: (cell.dim or best.dim, -cell.mean(headline)))
-    smaller = any(cell.dim < smallest.dim for cell in cells)
-    tied = [one.result for one in standings if one.tied and not one.result.floor] or [best]
-    price_text = partial(_price_text, documents=board.dataset["documents"])
-    picks = (
-        Pick("Best model", best, _best_reason(board, best, standings)),
-        Pick(f"Smallest dimension within {100 * TOLERANCE:g} % of the best", smallest, _smallest_reason(headline, smallest, best, smaller)),
-        _least("Cheapest of those tied for best", tied, best, headline, _price_then_bytes, price_text),
-        _least("Cheapest to embed", cells, best, headline, _price, price_text),
-        _least("Fastest to answer", cells, best, headline, query_milliseconds, lambda ms: f"{ms:.3g} ms a query"),
+    needs = needs or Needs()
+    standings = _standings(board, needs)
+    bills = {one.result.identity: one.bill for one in standings}
+    lost = {one.result.identity: one.broken for one in standings}
+    eligible = [one.result for one in standings if not one.result.floor and not one.broken]
+    return Verdict(
+        headline=board.headline,
+        standings=standings,
+        picks=picks.picks(board, needs, bills, eligible),
+        certainty=_certainty(board, standings),
+        slices=_slice_means(board),
+        needs=needs,
+        prices=picks.prices(board, needs, lost),
+        extremes=picks.extremes(board, bills),
+        duels=_duels(board),
     )
-    return Verdict(headline, standings, picks, _certainty(board, standings), _slice_means(board))
 
 
-def score_matrix(results: Sequence[Result], measure: str) -> Floats:
-    """Per-query scores ``(queries, results)``, the queries in the first result's order."""
-    if not results:
-        return np.empty((0, 0))
-    columns = []
-    for result in results:
-        place = {query: row for row, query in enumerate(result.query_ids)}
-        columns.append(result.scores[measure][[place[query] for query in results[0].query_ids]])
-    return np.stack(columns, axis=1)
-
-
-def _standings(board: Leaderboard) -> tuple[Standing, ...]:
+def _standings(board: Leaderboard, needs: Needs) -> tuple[Standing, ...]:
     if not board.results:
         return ()
-    scores = score_matrix(board.results, board.headline)
-    bounds, rough, tied = stats.intervals(scores), stats.rough(scores), stats.tied_for_best(scores)
-    behind = stats.compare(scores[:, 1:], scores[:, 0])
+    scores, strata = score_matrix(board.results, board.headline), _strata(board)
+    bounds = {measure: stats.intervals(score_matrix(board.results, measure), strata) for measure in board.results[0].scores}
+    rough, tied = stats.rough(scores), stats.tied_for_best(scores)
+    behind = stats.compare(scores[:, 1:], scores[:, 0], strata)
     adjusted = stats.holm(np.array([comparison.p for comparison in behind]))
+    bills = [bill(result, board.dataset, needs) for result in board.results]
+    front = on_front([result.mean(board.headline) for result in board.results], bills)
     return tuple(
         Standing(
             result=result,
             mean=result.mean(board.headline),
-            low=float(bounds[at, 0]),
-            high=float(bounds[at, 1]),
+            low=float(bounds[board.headline][at, 0]),
+            high=float(bounds[board.headline][at, 1]),
             rough=bool(rough[at]),
             tied=bool(tied[at]),
+            intervals={measure: (float(both[at, 0]), float(both[at, 1])) for measure, both in bounds.items()},
+            bill=bills[at],
+            broken=broken(result, bills[at], needs),
+            front=front[at] and not result.floor,
             behind=behind[at - 1] if at else None,
             p=float(adjusted[at - 1]) if at else None,
         )
         for at, result in enumerate(board.results)
     )
+
+
+def _strata(board: Leaderboard) -> stats.Strata | None:
+    """The kind of each query by all of the user's tags together, in the first result's order; None where there are no tags."""
+    kinds: dict[str, tuple[str, ...]] = dict.fromkeys(board.results[0].query_ids, ())
+    for name in board.dataset["query_tags"]:
+        for value, ids in board.slices.get(name, {}).items():
+            for query in ids:
+                kinds[query] = (*kinds[query], f"{name}: {value}")
+    names, members, counts = np.unique([", ".join(kind) for kind in kinds.values()], return_inverse=True, return_counts=True)
+    large = counts >= _SMALLEST_STRATUM
+    return np.where(large[members], members, -1) if len(names) > 1 and large.any() else None
 
 
 def _slice_means(board: Leaderboard) -> tuple[SliceMeans, ...]:
@@ -175,9 +201,28 @@ def _slice_means(board: Leaderboard) -> tuple[SliceMeans, ...]:
     found = []
     for name, values in board.slices.items():
         for value, ids in values.items():
-            means = scores[[place[query] for query in ids]].mean(axis=0) if len(ids) >= stats.FEWEST_IN_SLICE else None
-            found.append(SliceMeans(name, value, len(ids), None if means is None else tuple(float(mean) for mean in means)))
+            if len(ids) < stats.FEWEST_IN_SLICE:
+                found.append(SliceMeans(name, value, len(ids), None, None))
+                continue
+            part = scores[[place[query] for query in ids]]
+            bounds = tuple((float(low), float(high)) for low, high in stats.intervals(part, resamples=_QUICK))
+            found.append(SliceMeans(name, value, len(ids), tuple(float(mean) for mean in part.mean(axis=0)), bounds))
     return tuple(found)
+
+
+def _duels(board: Leaderboard) -> tuple[Duel, ...]:
+    """Every model against every other, each at its best cell."""
+    cells = list({result.spec: result for result in reversed(board.results)}.values())[::-1]
+    if len(cells) < 2:
+        return ()
+    scores = score_matrix(cells, board.headline)
+    pairs = list(combinations(range(len(cells)), 2))
+    gaps = np.stack([scores[:, one] - scores[:, other] for one, other in pairs], axis=1)
+    compared = stats.compare(gaps, np.zeros(len(gaps)), resamples=_QUICK)
+    adjusted = stats.holm(np.array([comparison.p for comparison in compared]))
+    return tuple(
+        Duel(cells[one], cells[other], comparison, float(p)) for (one, other), comparison, p in zip(pairs, compared, adjusted, strict=True)
+    )
 
 
 def _certainty(board: Leaderboard, standings: Sequence[Standing]) -> str:
@@ -209,67 +254,45 @@ def _certainty(board: Leaderboard, standings: Sequence[Standing]) -> str:
 
 
 def query_milliseconds(result: Result) -> float | None:
-    """Milliseconds a query, embedding and search, measured over one batch of all queries."""
+    """Milliseconds a query, embedding and search, all queries in batches."""
     cost = result.cost
     if cost.search_seconds is None or (result.dim and cost.query_seconds is None):
         return None
     return 1000 * ((cost.query_seconds or 0.0) + cost.search_seconds) / len(result.query_ids)
 
 
-def _best_reason(board: Leaderboard, best: Result, standings: Sequence[Standing]) -> str:
-    headline, own = board.headline, next(one for one in standings if one.result is best)
-    reason = f"{headline} {own.mean:.4f} ({own.low:.3f} to {own.high:.3f}{', rough' if own.rough else ''})"
-    rival = next((one for one in standings if one.result.spec != best.spec), None)
-    if rival is None:
-        return reason
-    apart = own.mean - rival.mean
-    level = f"{abs(apart):.4f} {'above' if apart > 0 else 'below'}" if abs(apart) >= _SHOWN else "level with"
-    reason += f", {level} {rival.result.name}"
-    if rival.result.floor and apart < 0:
-        reason += ": the floor is better than any model measured, so use it alone or in a hybrid"
-    elif rival.tied and own.tied:
-        reason += ", which is tied with it"
-    return reason
+def _pick_summary(pick: Pick) -> dict[str, Any]:
+    found = {"task": pick.task, "queries": pick.queries, "reason": pick.reason, "model": None, "dim": None}
+    if pick.result is None:
+        return found
+    return found | {
+        "model": pick.result.spec,
+        "dim": pick.result.dim or None,
+        "mean": pick.mean,
+        "interval": [pick.low, pick.high],
+        "rough": pick.rough,
+        "expected_on_new_queries": pick.expected,
+        "taken_from": pick.tied,
+        "runner_up": pick.runner_up and pick.runner_up.name,
+        "licence": pick.result.model.get("licence", ""),
+        "bill": pick.bill and asdict(pick.bill),
+    }
 
 
-def _smallest_reason(headline: str, smallest: Result, best: Result, smaller: bool) -> str:
-    if smallest is best:
-        return "no smaller dimension that was measured keeps 99 % of it" if smaller else "no smaller dimension was measured"
-    trained = "" if smallest.trained else "; the model was not trained for this dimension"
-    return f"{_share(headline, smallest, best)} with {smallest.dim} of {smallest.native_dim} dimensions{trained}"
-
-
-def _share(headline: str, cell: Result, best: Result) -> str:
-    top = best.mean(headline)
-    return f"{headline} {cell.mean(headline):.4f}" + (f", {100 * cell.mean(headline) / top:.1f} % of the best" if top else "")
-
-
-def _least(
-    question: str,
-    cells: Sequence[Result],
-    best: Result,
-    headline: str,
-    cost: Callable[[Result], Value | None],
-    text: Callable[[Value], str],
-) -> Pick:
-    measured = [(value, cell) for cell in cells if (value := cost(cell)) is not None]
-    if not measured:
-        return Pick(question, None, "not measured")
-    value, cell = min(measured, key=lambda pair: (pair[0], -pair[1].mean(headline)))
-    return Pick(question, cell, f"{text(value)}; {_share(headline, cell, best)}")
-
-
-def _price(result: Result) -> tuple[float, ...] | None:
-    cost = result.cost
-    return None if cost.usd is None or cost.document_seconds is None else (cost.usd, cost.document_seconds)
-
-
-def _price_then_bytes(result: Result) -> tuple[float, ...] | None:
-    price = _price(result)
-    return None if price is None else (*price, float(result.cost.bytes or 0))
-
-
-def _price_text(value: tuple[float, ...], documents: int) -> str:
-    usd, seconds, *_ = value
-    hours = seconds / documents * 1e6 / 3600
-    return f"{f'{usd:.4f} USD' if usd else 'no price'}, {seconds:.3g} s to embed this corpus, {hours:.2g} h for a million such documents"
+def _standing_summary(one: Standing) -> dict[str, Any]:
+    behind = one.behind
+    return {
+        "mean": one.mean,
+        "interval": [one.low, one.high],
+        "intervals": one.intervals,
+        "rough": one.rough,
+        "tied_for_best": one.tied,
+        "difference_to_first": behind and behind.difference,
+        "difference_interval": behind and [behind.low, behind.high],
+        "p_adjusted": one.p,
+        "wins_ties_losses": behind and [behind.wins, behind.ties, behind.losses],
+        "effect": None if behind is None or math.isnan(behind.effect) else behind.effect,
+        "bill": asdict(one.bill),
+        "constraints_not_kept": one.broken,
+        "pareto_front": one.front,
+    }

@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.result import Leaderboard
+from harness.scale import Needs
 from harness.verdict import choose
 from reports import choosing, page, table
 
 __all__ = ["write"]
 
 
-def write(board: Leaderboard, folder: Path) -> dict[str, Path]:
-    """Write leaderboard.csv, choosing.md and leaderboard.html; returns name -> path. Each appears whole or not at all."""
-    verdict = choose(board)
+def write(board: Leaderboard, folder: Path, needs: Needs | None = None) -> dict[str, Path]:
+    """Write leaderboard.csv, choosing.md and leaderboard.html, for the user's ``needs``; returns name -> path.
+
+    Each file appears whole or not at all.
+    """
+    verdict = choose(board, needs)
     texts = {
         "leaderboard.csv": table.csv(board),
         "choosing.md": choosing.markdown(board, verdict),

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
+from harness.picks import Pick
 from harness.result import Leaderboard
+from harness.scale import Bill, Needs
 from harness.verdict import Verdict
+
+NOTHING = "\u2013"
+"""What stands in a cell that was not, or could not be, measured."""
+EXPECTED = (
+    "Expected is what choosing in this way earns on queries it has not seen: the choice is made again on resampled queries and "
+    "scored on the others, so that it is not flattered by having been picked."
+)
 
 
 def markdown(board: Leaderboard, verdict: Verdict) -> str:
@@ -16,12 +27,17 @@ def markdown(board: Leaderboard, verdict: Verdict) -> str:
         "",
         f"> {cell(verdict.certainty)}",
         "",
-        "| what for | choose | why |",
+        f"| what for | choose | {board.headline} (95 %) | expected | runner-up | {' | '.join(heading for heading, _ in COSTS)} | why |",
+        "| --- | --- | --- | --- | --- | " + "--- | " * (len(COSTS) + 1),
+        *(f"| {' | '.join(cell(text) for text in row(pick))} |" for pick in verdict.picks),
+        "",
+        f"{EXPECTED} {costs_at(verdict.needs, facts['documents'])}",
+        "",
+        *(line for text in constraints(verdict) for line in (f"- {cell(text)}",)),
+        *([""] if verdict.prices else []),
+        "| first in one respect | cell | |",
         "| --- | --- | --- |",
-        *(
-            f"| {pick.question} | {f'`{cell(pick.result.name)}`' if pick.result else 'nothing'} | {cell(pick.reason)} |"
-            for pick in verdict.picks
-        ),
+        *(f"| {one.question} | {cell(one.result.name if one.result else 'nothing')} | {cell(one.reason)} |" for one in verdict.extremes),
         "",
         "Floors, for comparison: "
         + ("; ".join(f"`{r.spec}` {r.mean(board.headline):.4f}" for r in board.results if r.floor) or "none measured")
@@ -33,7 +49,65 @@ def markdown(board: Leaderboard, verdict: Verdict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def row(pick: Pick) -> list[str]:
+    """A pick as texts: what for, choose, measured, expected, runner-up, the costs, why."""
+    if pick.result is None or pick.bill is None:
+        return [pick.task, "nothing", *[NOTHING] * (3 + len(COSTS)), pick.reason]
+    measured = f"{pick.mean:.3f} ({pick.low:.3f} to {pick.high:.3f}{', rough' if pick.rough else ''})"
+    runner_up = pick.runner_up.name if pick.runner_up else NOTHING
+    costs = [_text(pick.bill) for _, _text in COSTS[:-1]] + [str(pick.result.model.get("licence") or NOTHING)]
+    return [pick.task, pick.result.name, measured, f"{pick.expected:.3f}", runner_up, *costs, pick.reason]
+
+
+def usd_a_million(bill: Bill) -> str:
+    """List price of embedding a million such documents."""
+    return NOTHING if bill.embed_usd is None else f"{bill.embed_usd / bill.documents * 1e6:,.2f}"
+
+
+def bytes_each(bill: Bill) -> str:
+    """Bytes of the index a document."""
+    return NOTHING if bill.bytes is None else f"{bill.bytes / bill.documents:,.0f}"
+
+
+def p95(bill: Bill) -> str:
+    """Milliseconds within which 95 % of queries are answered, one at a time."""
+    return NOTHING if bill.p95_ms is None else f"{bill.p95_ms:.3g}"
+
+
+COSTS = (("USD per million documents", usd_a_million), ("bytes a document", bytes_each), ("p95 ms", p95), ("licence", str))
+
+
+def costs_at(needs: Needs, measured: int) -> str:
+    """At what scale costs are given."""
+    documents = needs.documents or measured
+    text = f"Costs are for {documents:,} documents"
+    if documents != measured:
+        text += f", in proportion to the {measured:,} measured"
+    if needs.queries_per_day:
+        text += f", and {needs.queries_per_day:,.0f} queries a day"
+    return f"{text}; p95 ms is one query alone, embedding and search."
+
+
+def constraints(verdict: Verdict) -> list[str]:
+    """A sentence for each constraint: how many cells it excludes and what it costs."""
+    lines = []
+    for price in verdict.prices:
+        text = f"{price.constraint} excludes {price.excluded} of {sum(not one.result.floor for one in verdict.standings)} cells"
+        if price.without is not None and price.difference:
+            text += (
+                f" and costs {price.difference:.4f} {verdict.headline} ({price.low:.4f} to {price.high:.4f}):"
+                f" without it {price.without.name} would be the best"
+            )
+        elif price.without is not None:
+            text += f"; without it {price.without.name} could be chosen"
+        else:
+            text += " and costs nothing: the best keeps it" if price.excluded else ""
+        lines.append(f"{text}.")
+    return lines
+
+
 def cell(text: object) -> str:
     """Text that stays one table cell and no markup, whatever is in it."""
-    escaped = "".join(f"\\{sign}" if sign in "\\|`*_[]<>#" else sign for sign in str(text) if sign.isprintable())
-    return escaped if "`" in str(text) or "|" in str(text) or "<" in str(text) else "".join(c for c in str(text) if c.isprintable())
+    line = "".join(sign if sign.isprintable() else " " for sign in str(text))
+    escape = r"[\\\|`*_\[\]<>#]" if re.search(r"[`|<\[\\]", line) else r"(?!)"
+    return re.sub(escape, lambda sign: f"\\{sign[0]}", line)

@@ -168,7 +168,7 @@ def test_an_unreadable_baseline_is_no_pass(board: Leaderboard, tmp_path: Path, t
 
 def test_rules_are_read_and_checked(tmp_path: Path) -> None:
     file = tmp_path / "bakeoff.toml"
-    file.write_text('[[check]]\nmetric = "ndcg@10"\nslice = "each"\nallowed = 0.02\nhard = 0.2\nlevel = 0.99\n')
+    file.write_text('[[rule]]\nmetric = "ndcg@10"\nslice = "each"\nallowed = 0.02\nhard = 0.2\nlevel = 0.99\n')
     assert read_rules(file) == (Rule(metric="ndcg@10", slice="each", allowed=0.02, hard=0.2, level=0.99),)
     for text, said in [
         ('metric = "ndcg@10"\nalowed = 0.1', r"unknown key 'alowed'.*did you mean 'allowed'"),
@@ -178,11 +178,26 @@ def test_rules_are_read_and_checked(tmp_path: Path) -> None:
         ('metric = "ndgc@10"', "did you mean 'ndcg'"),
         ("metric = ", "cannot be read as TOML"),
     ]:
-        file.write_text(f"[[check]]\n{text}\n")
+        file.write_text(f"[[rule]]\n{text}\n")
         with pytest.raises(OptionError, match=said):
             read_rules(file)
     with pytest.raises(OptionError, match="cannot be read"):
         read_rules(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[check]]\nmetric = "ndcg@10"', r"\[\[check\]\] is unknown; write the rules of the gate as \[\[rule\]\]"),
+        ('[[rules]]\nmetric = "ndcg@10"', r"\[\[rules\]\] is unknown"),
+        ('[rule]\nmetric = "ndcg@10"', r"should be tables, each written \[\[rule\]\]"),
+        ("rule = [1]", r"should be tables, each written \[\[rule\]\]"),
+    ],
+)
+def test_rules_written_otherwise_are_not_passed_over(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "bakeoff.toml").write_text(text)
+    with pytest.raises(OptionError, match=said):
+        read_rules(tmp_path / "bakeoff.toml")
 
 
 def test_built_in_rules_raise_five_percent_false_alarms_at_most() -> None:

@@ -65,6 +65,8 @@ def test_a_failed_model_gives_exit_code_1_and_a_reason(corpus: Path, tmp_path: P
         (["eval", "quickstart", "-m", "hash/64", "--out", "/dev/null"], "results cannot be written there"),
         (["eval", "quickstart", "--dims", "0"], "dim '0' is not a whole number of 1 or more"),
         (["eval", "quickstart", "--split", "train"], "the splits there are: test"),
+        (["eval", "quickstart", "--give-up", "nan"], "give_up = nan is not a share"),
+        (["--config", "none.toml", "datasets"], "none.toml: cannot be read"),
         (["show", "no-such-folder"], "no such file; bakeoff eval makes"),
     ],
 )
@@ -130,13 +132,24 @@ def test_ctrl_c_is_one_line_and_exit_code_130(corpus: Path, tmp_path: Path) -> N
     assert done.stderr == "bakeoff: stopped; what was finished is kept, the same command goes on from there\n"
 
 
+def commands_of_make(*words: str) -> list[str]:
+    """What make would run of ours."""
+    outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "DATA", "MODELS", "BASELINE")  # of `make test`, which may be running this
+    clean = {name: value for name, value in os.environ.items() if name not in outer}
+    command = ["make", "--dry-run", *words, "ARGS="]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent, env=clean)
+    return [" ".join(line.split()) for line in done.stdout.splitlines() if line.startswith(".venv/bin/bakeoff")]
+
+
+def test_make_passes_only_what_was_given() -> None:
+    assert commands_of_make("eval") == [".venv/bin/bakeoff eval"]
+    assert commands_of_make("eval", "DATA=some folder", "MODELS=bm25") == ['.venv/bin/bakeoff eval "some folder" --model "bm25"']
+    assert commands_of_make("check-regression")[1] == ".venv/bin/bakeoff check out/check-regression"
+
+
 def test_make_check_regression_checks_the_very_run_it_made() -> None:
     """It must not guess the folder from DATA: dataset.toml names it, and an older run there would be checked instead."""
-    outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")  # of `make test`, which may be running this
-    clean = {name: value for name, value in os.environ.items() if name not in outer}
-    command = ["make", "--dry-run", "check-regression", "DATA=some folder", "MODELS=hash/32 bm25", "BASELINE=b.json", "ARGS="]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent, env=clean)
-    assert [line for line in done.stdout.splitlines() if line.startswith(".venv/bin/bakeoff")] == [
-        '.venv/bin/bakeoff eval "some folder" --model "hash/32" --model "bm25" --out out/check-regression ',
+    assert commands_of_make("check-regression", "DATA=some folder", "MODELS=hash/32 bm25", "BASELINE=b.json") == [
+        '.venv/bin/bakeoff eval "some folder" --model "hash/32" --model "bm25" --out out/check-regression',
         '.venv/bin/bakeoff check out/check-regression --baseline "b.json"',
     ]

@@ -37,7 +37,7 @@ def test_what_cannot_be_compared_is_an_error(board: Leaderboard, tmp_path: Path,
 
 def test_baseline_and_rules_are_found_in_the_root_folder(board: Leaderboard, pytester: pytest.Pytester) -> None:
     save_baseline(board, pytester.path / "bakeoff-baseline.json")
-    (pytester.path / "bakeoff.toml").write_text('[[check]]\nmetric = "mrr@10"\n')
+    (pytester.path / "bakeoff.toml").write_text('[[rule]]\nmetric = "mrr@10"\n')
     pytester.makepyfile(
         """
         import pytest

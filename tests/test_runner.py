@@ -267,8 +267,7 @@ class Cheap:
     model = Model(provider="cheap", name="", revision="1", dim=2048)
     def prepare(self): pass
     def embed(self, items, role):
-        rows = [np.random.default_rng(len(item.full) + 7).random(2048, dtype=np.float32) for item in items]
-        return Embedded(np.array(rows), np.ones(len(items), dtype=np.int64))
+        return Embedded(np.random.default_rng(7).random((len(items), 2048), dtype=np.float32), np.ones(len(items), dtype=np.int64))
 
 def anonymous():
     return int(next(l for l in open("/proc/self/status") if l.startswith("RssAnon")).split()[1]) * 1024

@@ -1,0 +1,249 @@
+"""The table "choosing a model": which cell to take for which kind of work, and what each of the user's constraints costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness import stats
+from harness.metrics import Floats
+from harness.result import Leaderboard, Result, score_matrix
+from harness.scale import Bill, Needs
+from harness.slices import TASKS
+
+OVERALL, FAST, SMALL, VALUE = "Overall", "Latency-critical", "Storage-critical", "Best value for money"
+TOLERANCE = 0.01
+"""The share of the best mean that a smaller dimension may lose and still be recommended."""
+_NO_QUERIES = "this corpus has no such queries"
+Costs = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """One row of the table: of those tied for best on the queries that belong to the row, the one that costs least.
+
+    ``mean`` (with its 95 % interval) is what was measured of it on these queries; ``expected`` is what choosing in this way
+    earns on queries it has not seen, so that the figure is not flattered by having been picked. ``tied`` counts the
+    cells it was taken from. Without a result there are only a reason and the number of queries.
+    """
+
+    task: str
+    queries: int
+    reason: str
+    result: Result | None = None
+    mean: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    rough: bool = False
+    expected: float = math.nan
+    tied: int = 0
+    runner_up: Result | None = None
+    bill: Bill | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extreme:
+    """A cell that is first in one respect, whatever it is in others; None where nothing was measured."""
+
+    question: str
+    result: Result | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one constraint costs: how much better the best would be without it, all others kept; ``low`` to ``high`` in 95 %."""
+
+    constraint: str
+    excluded: int
+    without: Result | None
+    difference: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """What is to be least, and the word and the text for it; ``give_up`` is the share of the best mean that may be lost for it."""
+
+    superlative: str
+    costs: Callable[[Bill], Costs]
+    text: Callable[[Bill], str]
+    give_up: float = 0.0
+
+
+def picks(board: Leaderboard, needs: Needs, bills: Mapping[str, Bill], eligible: Sequence[Result]) -> tuple[Pick, ...]:
+    """Answer every row of the table from ``eligible``; ``bills`` is by identity, ``eligible`` the cells that keep all constraints."""
+    money = _Aim("cheapest", _money, _money_text)
+    aims = {OVERALL: money, **dict.fromkeys(TASKS, money)} | {
+        FAST: _Aim("fastest", lambda bill: (_known(bill.p95_ms),), _latency_text, needs.give_up),
+        SMALL: _Aim("smallest", lambda bill: (_known(bill.bytes),), _bytes_text, needs.give_up),
+        VALUE: _Aim("cheapest", _money, _money_text, needs.give_up),
+    }
+    everything = board.results[0].query_ids if board.results else ()
+    found = []
+    for task, aim in aims.items():
+        ids = board.tasks.get(task, ()) if task in TASKS else everything
+        found.append(_pick(board, task, aim, ids, bills, eligible))
+    return tuple(found)
+
+
+def _pick(board: Leaderboard, task: str, aim: _Aim, ids: Sequence[str], bills: Mapping[str, Bill], eligible: Sequence[Result]) -> Pick:
+    if not any(not result.floor for result in board.results):
+        return Pick(task=task, queries=len(ids), reason="no embedding model was measured")
+    if len(ids) < stats.FEWEST_IN_SLICE:
+        few = f"this corpus has only {len(ids)} such queries; {stats.FEWEST_IN_SLICE} are needed" if ids else _NO_QUERIES
+        return Pick(task=task, queries=len(ids), reason=few)
+    if not eligible:
+        return Pick(task=task, queries=len(ids), reason="no model that was measured meets the constraints")
+    place = {query: row for row, query in enumerate(eligible[0].query_ids)}
+    scores = score_matrix(eligible, board.headline)[[place[query] for query in ids]]
+    costs = [aim.costs(bills[result.identity]) for result in eligible]
+    means = scores.mean(axis=0)
+    order = sorted(range(len(eligible)), key=lambda at: (costs[at], -means[at]))
+    tied = stats.tied_for_best(scores)
+    group = tied | stats.shown_to_lose_at_most(scores, aim.give_up)
+    inside = [at for at in order if group[at]]
+    chosen = inside[0]
+    second = inside[1] if len(inside) > 1 else next((int(at) for at in np.argsort(-means, kind="stable") if at != chosen), None)
+    low, high = stats.intervals(scores[:, [chosen]])[0]
+    result = eligible[chosen]
+    return Pick(
+        task=task,
+        queries=len(ids),
+        reason=_reason(board, aim, ids, scores, group, chosen, eligible, bills),
+        result=result,
+        mean=float(means[chosen]),
+        low=float(low),
+        high=float(high),
+        rough=bool(stats.rough(scores[:, [chosen]])[0]),
+        expected=stats.expected_when_chosen(scores, order, tied, aim.give_up),
+        tied=int(group.sum()),
+        runner_up=None if second is None else eligible[second],
+        bill=bills[result.identity],
+    )
+
+
+def _reason(
+    board: Leaderboard,
+    aim: _Aim,
+    ids: Sequence[str],
+    scores: Floats,
+    group: np.ndarray,
+    chosen: int,
+    eligible: Sequence[Result],
+    bills: Mapping[str, Bill],
+) -> str:
+    means = scores.mean(axis=0)
+    best, result = int(means.argmax()), eligible[chosen]
+    kept = f" or lose at most {100 * aim.give_up:g} %" if aim.give_up else ""
+    if group.sum() > 1:
+        text = f"the {aim.superlative} of {int(group.sum())} that are tied for best{kept}: {aim.text(bills[result.identity])}"
+        if best != chosen:
+            ahead = f"{means[best] - means[chosen]:.3f} ahead"
+            text += f"; {eligible[best].name} is {ahead} at {aim.text(bills[eligible[best].identity])}"
+    elif len(eligible) == 1:
+        text = "the only one to choose from"
+    else:
+        rival = int(np.argsort(-means, kind="stable")[1])
+        gap = stats.compare(scores[:, [chosen]], scores[:, rival])[0]
+        text = f"the only one that can be best: {gap.difference:.3f} ({gap.low:.3f} to {gap.high:.3f}) ahead of {eligible[rival].name}"
+    floor = next((one for one in board.results if one.floor and one.spec != "random"), None)
+    if floor is not None:
+        place = {query: row for row, query in enumerate(floor.query_ids)}
+        alone = float(floor.scores[board.headline][[place[query] for query in ids]].mean())
+        if alone >= means[chosen]:
+            text += f"; but {floor.name} reaches {alone:.3f}: use it alone or in a hybrid"
+    return text
+
+
+def prices(board: Leaderboard, needs: Needs, broken: Mapping[str, Mapping[str, str]]) -> tuple[Price, ...]:
+    """What each constraint costs in the headline measure; ``broken`` is by identity: constraint -> why it is not kept."""
+    models = [result for result in board.results if not result.floor]
+    kept = [result for result in models if not broken[result.identity]]
+    found = []
+    for name, value in needs.constraints().items():
+        text = name if value is True else f"{name} = {value:g}"
+        excluded = sum(name in broken[result.identity] for result in models)
+        freed = [result for result in models if set(broken[result.identity]) <= {name}]
+        if not freed or not kept or freed[0] is kept[0]:
+            found.append(Price(text, excluded, freed[0] if freed and not kept else None))
+            continue
+        scores = score_matrix([freed[0], kept[0]], board.headline)
+        gap = stats.compare(scores[:, :1], scores[:, 1])[0]
+        found.append(Price(text, excluded, freed[0], gap.difference, gap.low, gap.high))
+    return tuple(found)
+
+
+def extremes(board: Leaderboard, bills: Mapping[str, Bill]) -> tuple[Extreme, ...]:
+    """The highest mean, the smallest dimension within 1 % of it, the cheapest and the fastest of all, floors left out."""
+    cells, headline = [result for result in board.results if not result.floor], board.headline
+    if not cells:
+        return (Extreme("Highest mean", None, "no embedding model was measured"),)
+    best = cells[0]
+    enough = [cell for cell in cells if cell.mean(headline) >= (1 - TOLERANCE) * best.mean(headline)]
+    smallest = min(enough, key=lambda cell: (cell.dim or best.dim, -cell.mean(headline)))
+    smaller = any(cell.dim < smallest.dim for cell in cells)
+    return (
+        Extreme("Highest mean", best, f"{headline} {best.mean(headline):.4f}"),
+        Extreme(f"Smallest dimension within {100 * TOLERANCE:g} % of it", smallest, _smallest_reason(headline, smallest, best, smaller)),
+        _least("Cheapest to embed", cells, best, headline, bills, _money, _money_text),
+        _least("Fastest to answer", cells, best, headline, bills, lambda bill: (_known(bill.p95_ms),), _latency_text),
+    )
+
+
+def _smallest_reason(headline: str, smallest: Result, best: Result, smaller: bool) -> str:
+    if smallest is best:
+        return "no smaller dimension that was measured keeps 99 % of it" if smaller else "no smaller dimension was measured"
+    trained = "" if smallest.trained else "; the model was not trained for this dimension"
+    return f"{_share(headline, smallest, best)} with {smallest.dim} of {smallest.native_dim} dimensions{trained}"
+
+
+def _share(headline: str, cell: Result, best: Result) -> str:
+    top = best.mean(headline)
+    return f"{headline} {cell.mean(headline):.4f}" + (f", {100 * cell.mean(headline) / top:.1f} % of the best" if top else "")
+
+
+def _least(
+    question: str,
+    cells: Sequence[Result],
+    best: Result,
+    headline: str,
+    bills: Mapping[str, Bill],
+    costs: Callable[[Bill], Costs],
+    text: Callable[[Bill], str],
+) -> Extreme:
+    cell = min(cells, key=lambda cell: (costs(bills[cell.identity]), -cell.mean(headline)))
+    if math.isinf(costs(bills[cell.identity])[0]):
+        return Extreme(question, None, "not measured")
+    return Extreme(question, cell, f"{text(bills[cell.identity])}; {_share(headline, cell, best)}")
+
+
+def _known(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+def _money(bill: Bill) -> Costs:
+    """Money of the first year; at equal price the time to embed, then bytes, then latency."""
+    return (_known(bill.year_usd), _known(bill.embed_hours), _known(bill.bytes), _known(bill.p95_ms))
+
+
+def _money_text(bill: Bill) -> str:
+    price = "price unknown" if bill.year_usd is None else f"{bill.year_usd:,.2f} USD in the first year" if bill.year_usd else "no price"
+    return price if bill.embed_hours is None else f"{price}, {hours(bill.embed_hours)} to embed {bill.documents:,} documents"
+
+
+def _latency_text(bill: Bill) -> str:
+    return "latency not measured" if bill.p95_ms is None else f"p95 {bill.p95_ms:.3g} ms"
+
+
+def _bytes_text(bill: Bill) -> str:
+    return "size unknown" if bill.bytes is None else f"{bill.bytes / bill.documents:,.0f} bytes a document"
+
+
+def hours(value: float) -> str:
+    """A time given in hours, in the unit that suits it."""
+    return f"{value:.1f} h" if value >= 1 else f"{60 * value:.1f} min" if value >= 1 / 60 else f"{3600 * value:.2g} s"

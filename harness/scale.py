@@ -1,0 +1,159 @@
+"""What a cell would cost at the user's own scale, and whether it meets what the user needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import OptionError
+from harness.result import Result
+
+DAYS = 365.25 / 12
+"""Days in a month."""
+GIVE_UP = 0.02
+_COMMERCIAL = frozenset(
+    (
+        "mit",
+        "apache-2.0",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "cc0-1.0",
+        "cc-by-4.0",
+        "cc-by-sa-4.0",
+        "unlicense",
+        "isc",
+        "mpl-2.0",
+        "api terms",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """The scale that costs are worked out for, and what a cell must keep to be chosen; None asks for nothing.
+
+    ``documents`` is how many will be searched (None: as many as the corpus has), ``queries_per_day`` how often.
+    ``max_p95_ms`` bounds the 95th percentile of one query answered alone, ``max_ram_gb`` the index (1e9 bytes),
+    ``max_usd_per_month`` queries at list price and memory at ``usd_per_gb_month``; embedding the documents once is no
+    part of a month. ``commercial`` asks for a licence known to allow commercial use, ``local`` for a model that runs on
+    one's own machine. ``give_up`` is the share of the best mean that a choice for latency, storage or money may lose.
+    """
+
+    documents: int | None = None
+    queries_per_day: float = 0.0
+    max_p95_ms: float | None = None
+    max_ram_gb: float | None = None
+    max_usd_per_month: float | None = None
+    usd_per_gb_month: float = 0.0
+    commercial: bool = False
+    local: bool = False
+    give_up: float = GIVE_UP
+
+    def __post_init__(self) -> None:
+        for name in ("documents", "max_p95_ms", "max_ram_gb", "max_usd_per_month", "queries_per_day", "usd_per_gb_month"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:  # NaN is refused too
+                raise OptionError(f"{name} = {value} is not a number from 0 up")
+        if self.documents == 0:
+            raise OptionError("documents = 0: there must be at least one")
+        if not 0 <= self.give_up < 1:
+            raise OptionError(f"give_up = {self.give_up} is not a share from 0 up to 1, as in 0.02")
+
+    def constraints(self) -> dict[str, float | bool]:
+        """The constraints that were set, by name."""
+        names = ("max_p95_ms", "max_ram_gb", "max_usd_per_month", "commercial", "local")
+        return {name: value for name in names if (value := getattr(self, name)) is not None and value is not False}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """A cell's costs at the user's scale; None where something they rest on was not measured.
+
+    Bytes and seconds grow with the number of documents, as exact search does. ``p95_ms`` is one query alone: embedding
+    as measured, search in proportion. ``embed_usd`` and ``embed_hours`` are for embedding all documents once, on the
+    machine that measured; ``month_usd`` is for queries and memory.
+    """
+
+    documents: int
+    bytes: float | None
+    p95_ms: float | None
+    embed_usd: float | None
+    embed_hours: float | None
+    month_usd: float | None
+
+    @property
+    def year_usd(self) -> float | None:
+        """The first year: embedding once, and twelve months."""
+        return None if self.embed_usd is None or self.month_usd is None else self.embed_usd + 12 * self.month_usd
+
+
+def bill(result: Result, dataset: Mapping[str, Any], needs: Needs) -> Bill:
+    """Work out what a cell measured on ``dataset`` (its facts) costs at the scale of ``needs``."""
+    cost, measured = result.cost, int(dataset["documents"])
+    documents = needs.documents or measured
+    times = documents / measured
+    size = None if cost.bytes is None else cost.bytes * times
+    embed_usd = query_usd = None
+    price = float(result.model.get("usd_per_million_tokens", 0.0)) / 1e6
+    if not price:
+        embed_usd = query_usd = 0.0
+    elif cost.document_tokens is not None and cost.query_tokens is not None:
+        embed_usd = cost.document_tokens * times * price
+        query_usd = cost.query_tokens / len(result.query_ids) * price
+    month_usd = None
+    if query_usd is not None and size is not None:
+        month_usd = query_usd * needs.queries_per_day * DAYS + size / 1e9 * needs.usd_per_gb_month
+    return Bill(
+        documents=documents,
+        bytes=size,
+        p95_ms=_p95(result, times),
+        embed_usd=embed_usd,
+        embed_hours=None if cost.document_seconds is None else cost.document_seconds * times / 3600,
+        month_usd=month_usd,
+    )
+
+
+def _p95(result: Result, times: float) -> float | None:
+    embed, search = result.cost.alone_embed_p95, result.cost.alone_search_p95
+    return None if embed is None or search is None else 1000 * (embed + search * times)
+
+
+def broken(result: Result, at_scale: Bill, needs: Needs) -> dict[str, str]:
+    """The constraints that a cell does not keep, or cannot be shown to keep: name -> why. Empty means eligible."""
+    found: dict[str, str] = {}
+    limits = (
+        ("max_p95_ms", at_scale.p95_ms, "p95 {:.3g} ms", 1.0),
+        ("max_ram_gb", at_scale.bytes, "index {:.3g} GB", 1e-9),
+        ("max_usd_per_month", at_scale.month_usd, "{:.2f} USD a month", 1.0),
+    )
+    for name, value, text, unit in limits:
+        limit = getattr(needs, name)
+        if limit is None:
+            continue
+        if value is None:
+            found[name] = f"{name.removeprefix('max_')} was not measured"
+        elif value * unit > limit:
+            found[name] = text.format(value * unit)
+    licence = str(result.model.get("licence", ""))
+    if needs.commercial and licence.lower() not in _COMMERCIAL:
+        found["commercial"] = f"licence {licence} is not known to allow commercial use" if licence else "licence unknown"
+    if needs.local and not result.model.get("local", True):
+        found["local"] = "runs at a provider"
+    return found
+
+
+def on_front(means: Sequence[float], bills: Sequence[Bill]) -> list[bool]:
+    """Which cells are on the Pareto front of quality, latency, memory and money: no other is as good in all and better in one.
+
+    What was not measured counts as the worst; latencies that agree in two significant digits count as equal.
+    """
+    costs = [[bill.p95_ms and float(f"{bill.p95_ms:.1e}"), bill.bytes, bill.year_usd] for bill in bills]
+    points = np.array([[-mean, *(np.inf if cost is None else cost for cost in row)] for mean, row in zip(means, costs, strict=True)])
+    as_good = (points[:, None, :] <= points[None, :, :]).all(axis=2)  # (cells, cells): the first is nowhere worse than the second
+    better = (points[:, None, :] < points[None, :, :]).any(axis=2)
+    beaten: NDArray[np.bool_] = np.asarray((as_good & better).any(axis=0))
+    return [not bool(is_beaten) for is_beaten in beaten]
