@@ -227,6 +227,38 @@ def check(
     sys.exit(1 if found.regressed else 0)
 
 
+@main.command("diff")
+@click.argument("old")
+@click.argument("new")
+@click.option(
+    "--in",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="The leaderboard (out/NAME) that OLD and NEW are cells of. Default: the only one in out/.",
+)
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write it as Markdown here.")
+@click.option("--json", type=click.Path(path_type=Path), help="Write everything as JSON here.")
+@config.with_needs
+def diff(old: str, new: str, folder: Path | None, markdown: Path | None, json: Path | None, needs: Needs) -> None:
+    """Show what moving from the model OLD to the model NEW changes.
+
+    Quality with its interval, over all queries and by slice; the queries that get worse and better, with what is found for
+    them; what re-embedding costs; and whether NEW at a smaller dimension keeps OLD's quality.
+
+    OLD and NEW are written 'MODEL @ DIM', or MODEL for its largest dimension, or the folder of a leaderboard (out/NAME) for
+    its best model.
+    """
+    from harness import migration
+    from reports import migration as report
+
+    (before, other), (after, board) = migration.locate(old, folder), migration.locate(new, folder)
+    found = migration.migrate(board, before, after, other=other, documents=needs.documents)
+    click.echo(report.text(found))
+    for path, text in ((markdown, report.markdown(found)), (json, report.as_json(found))):
+        if path:
+            path.write_text(text, encoding="utf-8")
+
+
 @main.command("models")
 def models() -> None:
     """List the providers, and the models that the catalog knows something of."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from harness import stats
 from harness.check import CannotCompareError
 from harness.errors import OptionError, nearest
 from harness.metrics import UNJUDGED, Floats
-from harness.result import Leaderboard, Result, score_matrix
+from harness.result import SUMMARY, Leaderboard, Result, load, score_matrix
 from harness.scale import Bill, Needs, bill
 
 Keeps = Literal["yes", "no", "can't tell"]
@@ -128,6 +129,27 @@ def find(board: Leaderboard, name: str) -> Result:
         there = ", ".join(map(repr, known)) or "none"
         raise OptionError(f"no result for {name!r}{failed}; there is {there}{nearest(name, [*known, *known.values()])}")
     return max(found, key=lambda result: result.dim)
+
+
+def locate(name: str, folder: Path | None = None) -> tuple[Result, Leaderboard]:
+    """A cell that a user names, and its leaderboard: the best model of the leaderboard in folder ``name``, or a cell of ``folder``.
+
+    Without ``folder`` it is the only leaderboard in ``out``. Raises OptionError, and ResultError for an unreadable leaderboard.
+    """
+    if (Path(name) / SUMMARY).exists():
+        board = load(name)
+        best = next((result for result in board.results if not result.floor), None)
+        if best is None:
+            raise OptionError(f"{name}: no embedding model was measured there")
+        return best, board
+    if folder is None:
+        there = sorted(path.parent for path in Path("out").glob(f"*/{SUMMARY}"))
+        if len(there) != 1:
+            names = ", ".join(map(str, there)) or "none; bakeoff eval makes one"
+            raise OptionError(f"which leaderboard is {name!r} a cell of? --in says so; there are {names}")
+        folder = there[0]
+    board = load(folder)
+    return find(board, name), board
 
 
 def migrate(board: Leaderboard, old: Result, new: Result, *, other: Leaderboard | None = None, documents: int | None = None) -> Migration:

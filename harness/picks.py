@@ -18,15 +18,14 @@ OVERALL, FAST, SMALL, VALUE = "Overall", "Latency-critical", "Storage-critical",
 TOLERANCE = 0.01
 """The share of the best mean that a smaller dimension may lose and still be recommended."""
 _NO_QUERIES = "this corpus has no such queries"
-Costs = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
     """One row of the table: of those tied for best on the queries that belong to the row, the one that costs least.
 
-    ``mean`` (with its 95 % interval) is what was measured of it on these queries; ``expected`` is what choosing in this way
-    earns on queries it has not seen, so that the figure is not flattered by having been picked. ``tied`` counts the
+    ``mean`` (with its 95 % interval) is what was measured of it on these queries; ``expected`` is what is left on other such
+    queries, when the mean is not flattered by having been picked. ``tied`` counts the
     cells it was taken from. Without a result there are only a reason and the number of queries.
     """
 
@@ -66,22 +65,57 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class _Cost:
+    """One kind of cost: its value, and that as text."""
+
+    value: Callable[[Bill], float | None]
+    text: str
+
+    def of(self, bill: Bill) -> float:
+        """The value; infinite where it was not measured."""
+        value = self.value(bill)
+        return math.inf if value is None else value
+
+    def said(self, bill: Bill) -> str:
+        """The value as a reader sees it."""
+        return "not measured" if math.isinf(self.of(bill)) else self.text.format(self.of(bill), time=hours(self.of(bill)))
+
+
+_YEAR = _Cost(lambda bill: bill.year_usd, "{:,.2f} USD in the first year")
+_HOURS = _Cost(lambda bill: bill.embed_hours, "{time} to embed the documents")
+_BYTES = _Cost(lambda bill: None if bill.bytes is None else bill.bytes / bill.documents, "{:,.0f} bytes a document")
+_LATENCY = _Cost(lambda bill: bill.p95_ms, "p95 {:.3g} ms")
+_MONEY = (_YEAR, _HOURS, _BYTES, _LATENCY)
+
+
+@dataclass(frozen=True, slots=True)
 class _Aim:
-    """What is to be least, and the word and the text for it; ``give_up`` is the share of the best mean that may be lost for it."""
+    """What is to be least: the first of ``costs``, and where that is equal, the next; and its superlative.
+
+    ``give_up`` is the share of the best mean that may be lost for it.
+    """
 
     superlative: str
-    costs: Callable[[Bill], Costs]
-    text: Callable[[Bill], str]
+    costs: tuple[_Cost, ...]
     give_up: float = 0.0
+
+    def of(self, bill: Bill) -> tuple[float, ...]:
+        """All costs, in the order in which they matter."""
+        return tuple(cost.of(bill) for cost in self.costs)
+
+    def telling(self, bill: Bill, other: Bill) -> _Cost:
+        """The first cost in which two bills differ; where none does, the first that is not nothing."""
+        differing = (cost for cost in self.costs if cost.of(bill) != cost.of(other))
+        return next(differing, next((cost for cost in self.costs if cost.of(bill)), self.costs[0]))
 
 
 def picks(board: Leaderboard, needs: Needs, bills: Mapping[str, Bill], eligible: Sequence[Result]) -> tuple[Pick, ...]:
     """Answer every row of the table from ``eligible``; ``bills`` is by identity, ``eligible`` the cells that keep all constraints."""
-    money = _Aim("cheapest", _money, _money_text)
+    money = _Aim("cheapest", _MONEY)
     aims = {OVERALL: money, **dict.fromkeys(TASKS, money)} | {
-        FAST: _Aim("fastest", lambda bill: (_known(bill.p95_ms),), _latency_text, needs.give_up),
-        SMALL: _Aim("smallest", lambda bill: (_known(bill.bytes),), _bytes_text, needs.give_up),
-        VALUE: _Aim("cheapest", _money, _money_text, needs.give_up),
+        FAST: _Aim("fastest", (_LATENCY, *_MONEY), needs.give_up),
+        SMALL: _Aim("smallest", (_BYTES, *_MONEY), needs.give_up),
+        VALUE: _Aim("cheapest", _MONEY, needs.give_up),
     }
     everything = board.results[0].query_ids if board.results else ()
     found = []
@@ -101,7 +135,7 @@ def _pick(board: Leaderboard, task: str, aim: _Aim, ids: Sequence[str], bills: M
         return Pick(task=task, queries=len(ids), reason="no model that was measured meets the constraints")
     place = {query: row for row, query in enumerate(eligible[0].query_ids)}
     scores = score_matrix(eligible, board.headline)[[place[query] for query in ids]]
-    costs = [aim.costs(bills[result.identity]) for result in eligible]
+    costs = [aim.of(bills[result.identity]) for result in eligible]
     means = scores.mean(axis=0)
     order = sorted(range(len(eligible)), key=lambda at: (costs[at], -means[at]))
     tied = stats.tied_for_best(scores)
@@ -120,7 +154,7 @@ def _pick(board: Leaderboard, task: str, aim: _Aim, ids: Sequence[str], bills: M
         low=float(low),
         high=float(high),
         rough=bool(stats.rough(scores[:, [chosen]])[0]),
-        expected=stats.expected_when_chosen(scores, order, tied, aim.give_up),
+        expected=float(means[chosen]) - stats.optimism(scores, order, tied, aim.give_up),
         tied=int(group.sum()),
         runner_up=None if second is None else eligible[second],
         bill=bills[result.identity],
@@ -139,12 +173,13 @@ def _reason(
 ) -> str:
     means = scores.mean(axis=0)
     best, result = int(means.argmax()), eligible[chosen]
-    kept = f" or lose at most {100 * aim.give_up:g} %" if aim.give_up else ""
+    own, top = bills[result.identity], bills[eligible[best].identity]
+    cost = aim.telling(own, top)
     if group.sum() > 1:
-        text = f"the {aim.superlative} of {int(group.sum())} that are tied for best{kept}: {aim.text(bills[result.identity])}"
+        lose = f", or that lose at most {100 * aim.give_up:g} %" if aim.give_up else ""
+        text = f"the {aim.superlative} of {int(group.sum())} that {len(ids):,} queries can't tell from the best{lose}: {cost.said(own)}"
         if best != chosen:
-            ahead = f"{means[best] - means[chosen]:.3f} ahead"
-            text += f"; {eligible[best].name} is {ahead} at {aim.text(bills[eligible[best].identity])}"
+            text += f"; {eligible[best].name} is {means[best] - means[chosen]:.3f} ahead, with {cost.said(top)}"
     elif len(eligible) == 1:
         text = "the only one to choose from"
     else:
@@ -190,8 +225,8 @@ def extremes(board: Leaderboard, bills: Mapping[str, Bill]) -> tuple[Extreme, ..
     return (
         Extreme("Highest mean", best, f"{headline} {best.mean(headline):.4f}"),
         Extreme(f"Smallest dimension within {100 * TOLERANCE:g} % of it", smallest, _smallest_reason(headline, smallest, best, smaller)),
-        _least("Cheapest to embed", cells, best, headline, bills, _money, _money_text),
-        _least("Fastest to answer", cells, best, headline, bills, lambda bill: (_known(bill.p95_ms),), _latency_text),
+        _least("Cheapest to embed", cells, best, headline, bills, _Aim("cheapest", _MONEY)),
+        _least("Fastest to answer", cells, best, headline, bills, _Aim("fastest", (_LATENCY,))),
     )
 
 
@@ -207,41 +242,12 @@ def _share(headline: str, cell: Result, best: Result) -> str:
     return f"{headline} {cell.mean(headline):.4f}" + (f", {100 * cell.mean(headline) / top:.1f} % of the best" if top else "")
 
 
-def _least(
-    question: str,
-    cells: Sequence[Result],
-    best: Result,
-    headline: str,
-    bills: Mapping[str, Bill],
-    costs: Callable[[Bill], Costs],
-    text: Callable[[Bill], str],
-) -> Extreme:
-    cell = min(cells, key=lambda cell: (costs(bills[cell.identity]), -cell.mean(headline)))
-    if math.isinf(costs(bills[cell.identity])[0]):
+def _least(question: str, cells: Sequence[Result], best: Result, headline: str, bills: Mapping[str, Bill], aim: _Aim) -> Extreme:
+    cell = min(cells, key=lambda cell: (aim.of(bills[cell.identity]), -cell.mean(headline)))
+    own = bills[cell.identity]
+    if math.isinf(aim.of(own)[0]):
         return Extreme(question, None, "not measured")
-    return Extreme(question, cell, f"{text(bills[cell.identity])}; {_share(headline, cell, best)}")
-
-
-def _known(value: float | None) -> float:
-    return math.inf if value is None else value
-
-
-def _money(bill: Bill) -> Costs:
-    """Money of the first year; at equal price the time to embed, then bytes, then latency."""
-    return (_known(bill.year_usd), _known(bill.embed_hours), _known(bill.bytes), _known(bill.p95_ms))
-
-
-def _money_text(bill: Bill) -> str:
-    price = "price unknown" if bill.year_usd is None else f"{bill.year_usd:,.2f} USD in the first year" if bill.year_usd else "no price"
-    return price if bill.embed_hours is None else f"{price}, {hours(bill.embed_hours)} to embed {bill.documents:,} documents"
-
-
-def _latency_text(bill: Bill) -> str:
-    return "latency not measured" if bill.p95_ms is None else f"p95 {bill.p95_ms:.3g} ms"
-
-
-def _bytes_text(bill: Bill) -> str:
-    return "size unknown" if bill.bytes is None else f"{bill.bytes / bill.documents:,.0f} bytes a document"
+    return Extreme(question, cell, f"{aim.telling(own, bills[best.identity]).said(own)}; {_share(headline, cell, best)}")
 
 
 def hours(value: float) -> str:

@@ -44,9 +44,9 @@ def slices(dataset: Dataset, results: Sequence[Result] = ()) -> Slices:
         if result.spec == "bm25":
             for id_, grades in zip(result.query_ids, result.grades, strict=True):
                 _put(found, "BM25", f"{'finds' if np.any(grades[:FOUND_WITHIN] > 0) else 'misses'} it in {FOUND_WITHIN}", id_)
-    for spec, result in {result.spec: result for result in results if result.answer_cut}.items():
+    for spec, result in {result.spec: result for result in results if any(result.answer_cut or ())}.items():
         for id_, cut in zip(result.query_ids, result.answer_cut or (), strict=True):
-            _put(found, f"answer, as {spec} reads it", "cut off" if cut else "whole", id_)
+            _put(found, f"answer cut by {spec.partition('?')[0].rpartition('/')[2]}", "yes" if cut else "no", id_)
     order = {name: at for bounds in (QUERY_WORDS, DOCUMENT_WORDS) for at, (_, name) in enumerate(bounds)}
     return {
         name: {value: tuple(values[value]) for value in sorted(values, key=lambda value: order.get(value, 0))}

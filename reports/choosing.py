@@ -12,8 +12,8 @@ from harness.verdict import Verdict
 NOTHING = "\u2013"
 """What stands in a cell that was not, or could not be, measured."""
 EXPECTED = (
-    "Expected is what choosing in this way earns on queries it has not seen: the choice is made again on resampled queries and "
-    "scored on the others, so that it is not flattered by having been picked."
+    "Expected is the measured mean less its optimism: the choice is made again on resampled queries, and what it gains there over "
+    "all queries is taken off, so that a figure is not flattered by having been picked."
 )
 
 
