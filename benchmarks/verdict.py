@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import check, stats
-from harness.verdict import score_matrix
+from harness.result import score_matrix
 
-SETS, RESAMPLES, GATES = 1_000, 1_000, 2_000
+SETS, RESAMPLES, GATES, CHOICES = 1_000, 1_000, 2_000, 250
+FLATTERY = 0.01
 COUNTS = (20, 50, 100, 300)
 Floats = NDArray[np.float64]
 
@@ -59,6 +60,41 @@ def simulate(population: Floats, count: int, seed: int) -> tuple[float, float, f
         held += float(tied[truth.argmax()])
         size += float(tied.sum())
     return (covered / trusted if trusted else math.nan), trusted / SETS / len(truth), held / SETS, size / SETS
+
+
+def stratified(count: int, seed: int) -> tuple[float, float]:
+    """Coverage of stratified intervals on sets with as many queries of each of three kinds, and their width beside plain ones."""
+    population, rng = synthetic(), np.random.default_rng(seed)
+    kinds = np.digitize(population.mean(axis=1), [0.25, 0.6])  # easy and hard queries, told apart
+    truth = np.mean([population[kinds == kind].mean(axis=0) for kind in range(3)], axis=0)
+    strata = np.repeat(np.arange(3), count // 3)
+    covered, widths = 0.0, np.zeros(2)
+    for at in range(SETS):
+        rows = np.concatenate([rng.choice(np.flatnonzero(kinds == kind), count // 3) for kind in range(3)])
+        bounds = stats.intervals(population[rows], strata, resamples=RESAMPLES, seed=at)
+        plain = stats.intervals(population[rows], resamples=RESAMPLES, seed=at)
+        covered += ((bounds[:, 0] <= truth) & (truth <= bounds[:, 1])).mean()
+        widths += [np.diff(both).mean() for both in (bounds, plain)]
+    return covered / SETS, float(widths[0] / widths[1])
+
+
+def flattery(population: Floats, count: int, seed: int) -> tuple[float, float]:
+    """How far a pick's measured mean, and that less its optimism, lie above its true mean on average.
+
+    The pick is the cheapest of the tied, and the worse are the cheaper.
+    """
+    rng, truth = np.random.default_rng(seed), population.mean(axis=0)
+    found = []
+    for at in range(CHOICES):
+        sample = population[rng.integers(0, len(population), count)]
+        means = sample.mean(axis=0)
+        tied = stats.tied_for_best(sample, resamples=RESAMPLES, seed=at)
+        order = [int(at) for at in np.argsort(truth)]
+        chosen = next(one for one in order if tied[one])
+        high = means[chosen] - truth[chosen]
+        found.append((high, high - stats.optimism(sample, order, tied, seed=at)))
+    naive, corrected = np.mean(found, axis=0)
+    return float(naive), float(corrected)
 
 
 def gate(before: Floats, after: Floats, count: int, drop: float, seed: int) -> float:
@@ -102,6 +138,18 @@ def main() -> int:
             shown = "-" if math.isnan(covered) else f"{covered:.3f}"
             cells = [title, f"{count}", f"{trusted:.0%}", shown, f"{held:.3f}", f"{size:.1f} of {population.shape[1]}"]
             lines.append(f"| {' | '.join(cells)} | {'ok' if good else 'MISSED'} |")
+    lines += ["", f"Intervals stratified by kind of query, {SETS:,} synthetic sets:", ""]
+    lines += ["| queries | cover (95 %) | their width / that of plain ones | |", "| --- | --- | --- | --- |"]
+    for count in (60, 150, 300):
+        covered, width = stratified(count, seed=count)
+        missed |= not 0.93 <= covered <= 0.97
+        lines.append(f"| {count} | {covered:.3f} | {width:.2f} | {'ok' if 0.93 <= covered <= 0.97 else 'MISSED'} |")
+    lines += ["", f"By how much the cheapest of the tied is flattered ({CHOICES} synthetic sets, the worse the cheaper):", ""]
+    lines += ["| queries | measured - true | measured less optimism - true | at most | |", "| --- | --- | --- | --- | --- |"]
+    for count in (50, 100, 300):
+        naive, corrected = flattery(synthetic(), count, seed=count)
+        missed |= corrected > FLATTERY
+        lines.append(f"| {count} | {naive:+.4f} | {corrected:+.4f} | {FLATTERY} | {'ok' if corrected <= FLATTERY else 'MISSED'} |")
     lines += ["", f"The gate with its built-in rules, {GATES:,} runs each, on differences between real systems on {name}:", ""]
     lines += [
         "| differences between | their sd | queries | true drop | gate fails | target | |",

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from harness.experiment import System, Variant
     from harness.index import Index, Ranking
     from harness.metrics import Measure
+    from harness.migration import Migration, migrate
     from harness.result import Leaderboard, Result, load
     from harness.runner import evaluate
+    from harness.scale import Needs
     from harness.shipped import load as load_dataset
     from harness.store import VectorStore
     from harness.verdict import Verdict, choose
@@ -35,7 +37,9 @@ __all__ = [
     "Item",
     "Leaderboard",
     "Measure",
+    "Migration",
     "Model",
+    "Needs",
     "Query",
     "Ranking",
     "Result",
@@ -48,6 +52,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_dataset",
+    "migrate",
 ]
 
 _HOME = {
@@ -57,6 +62,8 @@ _HOME = {
     **dict.fromkeys(("System", "Variant"), "experiment"),
     **dict.fromkeys(("Index", "Ranking"), "index"),
     "Measure": "metrics",
+    **dict.fromkeys(("Migration", "migrate"), "migration"),
+    "Needs": "scale",
     **dict.fromkeys(("Leaderboard", "Result", "load"), "result"),
     "evaluate": "runner",
     "load_dataset": "shipped",

@@ -48,7 +48,8 @@ class Model:
 
     ``dim`` is the native dimension; 0 for systems without vectors, such as BM25. ``revision`` names the exact
     weights. ``max_tokens`` is where the model cuts a text off; None where it reads any length. Prompts are put in
-    front of every text of that role. ``options`` is whatever else an adapter's vectors depend on.
+    front of every text of that role. ``options`` is whatever else an adapter's vectors depend on. ``local`` is False where texts are
+    sent to a provider.
     """
 
     provider: str
@@ -64,6 +65,7 @@ class Model:
     mrl_dims: tuple[int, ...] = field(default=(), metadata=_FACT)
     licence: str = field(default="", metadata=_FACT)
     usd_per_million_tokens: float = field(default=0.0, metadata=_FACT)
+    local: bool = field(default=True, metadata=_FACT)
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.name}" if self.name else self.provider
