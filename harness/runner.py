@@ -242,10 +242,10 @@ def _embed(run: _Run, spec: str, embedder: Embedder, role: Role) -> Stored:
             return time.perf_counter() - began
 
         missing.sort(key=lambda position: len(items[position].full), reverse=True)
-        if role == "query":
-            missing = _ask_alone(missing, commit)
         if not first:
             missing.reverse()
+        if role == "query":
+            missing = _ask_alone(missing, commit)
         size, start = embedder.batch, 0
         while start < len(missing):
             batch = missing[start : start + size]

@@ -97,13 +97,9 @@ def bill(result: Result, dataset: Mapping[str, Any], needs: Needs) -> Bill:
     documents = needs.documents or measured
     times = documents / measured
     size = None if cost.bytes is None else cost.bytes * times
-    embed_usd = query_usd = None
     price = float(result.model.get("usd_per_million_tokens", 0.0)) / 1e6
-    if not price:
-        embed_usd = query_usd = 0.0
-    elif cost.document_tokens is not None and cost.query_tokens is not None:
-        embed_usd = cost.document_tokens * times * price
-        query_usd = cost.query_tokens / len(result.query_ids) * price
+    embed_usd = _price(cost.document_tokens, price * times)
+    query_usd = _price(cost.query_tokens, price / len(result.query_ids))
     month_usd = None
     if query_usd is not None and size is not None:
         month_usd = query_usd * needs.queries_per_day * DAYS + size / 1e9 * needs.usd_per_gb_month
@@ -117,6 +113,11 @@ def bill(result: Result, dataset: Mapping[str, Any], needs: Needs) -> Bill:
     )
 
 
+def _price(tokens: int | None, usd: float) -> float | None:
+    """Tokens at ``usd`` each; nothing where a token costs nothing, though their number may be unknown."""
+    return 0.0 if not usd else None if tokens is None else tokens * usd
+
+
 def _p95(result: Result, times: float) -> float | None:
     embed, search = result.cost.alone_embed_p95, result.cost.alone_search_p95
     return None if embed is None or search is None else 1000 * (embed + search * times)
@@ -127,7 +128,7 @@ def broken(result: Result, at_scale: Bill, needs: Needs) -> dict[str, str]:
     found: dict[str, str] = {}
     limits = (
         ("max_p95_ms", at_scale.p95_ms, "p95 {:.3g} ms", 1.0),
-        ("max_ram_gb", at_scale.bytes, "index {:.3g} GB", 1e-9),
+        ("max_ram_gb", at_scale.bytes, "index {:.3g} GB", 1e9),
         ("max_usd_per_month", at_scale.month_usd, "{:.2f} USD a month", 1.0),
     )
     for name, value, text, unit in limits:
@@ -136,8 +137,8 @@ def broken(result: Result, at_scale: Bill, needs: Needs) -> dict[str, str]:
             continue
         if value is None:
             found[name] = f"{name.removeprefix('max_')} was not measured"
-        elif value * unit > limit:
-            found[name] = text.format(value * unit)
+        elif value / unit > limit:
+            found[name] = text.format(value / unit)
     licence = str(result.model.get("licence", ""))
     if needs.commercial and licence.lower() not in _COMMERCIAL:
         found["commercial"] = f"licence {licence} is not known to allow commercial use" if licence else "licence unknown"

@@ -281,9 +281,9 @@ def test_text_of_the_corpus_stays_text() -> None:
     page, shown = migration.markdown(m), migration.text(m)
     assert "\x1b" not in page + shown
     assert "<script" not in page.replace("\\<", "")
-    assert "](" not in page
+    assert "](" not in page.replace("\\](", "")
     plain = migrate(replace(board, queries=dict.fromkeys(ids, "see ![spy](http://evil.example/x.png)")), old, new)
-    assert "](" not in migration.markdown(plain)
+    assert "](" not in migration.markdown(plain).replace("\\](", "")
     rows = [line.replace("\\|", "") for line in page.splitlines() if line.startswith(("| q0:", "| q80:"))]
     assert [line.count("|") for line in rows] == [6, 6]
     assert max(map(len, shown.splitlines())) <= 110
