@@ -9,8 +9,10 @@ that identical vectors get identical scores wherever they stand.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
@@ -26,6 +28,7 @@ NOTHING = -1
 _BLOCK = 1 << 16  # rows added to an index at once
 _RESCORE_BYTES = 32 << 20  # float64 workspace of one rescoring block
 _SUM = 4096  # terms of one sum of products
+_SCANNED, _SCANNED_DIM, _SCANS = 1 << 17, 256, 9  # the index and the searches that show how fast vectors are scanned
 _GPU_MAX_K = 2048  # FAISS: largest k of a search on a GPU
 
 
@@ -199,6 +202,26 @@ class Index:
                 part = matrix[candidates[top : top + lines, left : left + columns]].astype(np.float64)
                 exact[top : top + lines, left : left + columns] = _products(part, wanted)
         return exact
+
+
+@lru_cache
+def seconds_per_gb(threads: int) -> float:
+    """Seconds that an exact search for one query takes for each 1e9 bytes of vectors, once there are many, on this machine.
+
+    The median of searches of an index of 128 MB, less those of a small one: what a search costs however little there is.
+    """
+    rng, taken = np.random.default_rng(0), []
+    for rows in (_SCANNED, 1024):
+        index = Index.build(rng.random((rows, _SCANNED_DIM), dtype=np.float32), _SCANNED_DIM, threads)
+        asked = vectors.truncate(rng.random((_SCANS, _SCANNED_DIM), dtype=np.float32), _SCANNED_DIM)
+        seconds = []
+        for row in range(_SCANS):
+            began = time.perf_counter()
+            index.search(asked[row : row + 1], 100, np.arange(rows))
+            seconds.append(time.perf_counter() - began)
+        taken.append((float(np.median(seconds)), index.nbytes))
+    (large, many), (small, few) = taken
+    return max(0.0, large - small) / (many - few) * 1e9
 
 
 def _products(documents: NDArray[np.float64], queries: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -32,7 +32,8 @@ class Cost:
 
     Seconds of embedding are summed over the batches as they were run, also when the vectors came from the store.
     ``search_seconds`` is for all queries in one batch. ``alone_*`` are percentiles of the seconds that one query takes
-    by itself, over a sample of the queries. ``bytes`` is what the index holds. Tokens are counted before truncation;
+    by itself, over a sample of the queries; ``scan_seconds_per_gb`` is how much longer that gets with each 1e9 bytes more
+    in the index. ``bytes`` is what the index holds. Tokens are counted before truncation;
     ``tokens`` is those of documents and queries, ``usd`` that many at the list price.
     """
 
@@ -44,6 +45,7 @@ class Cost:
     alone_embed_p95: float | None = None
     alone_search_p50: float | None = None
     alone_search_p95: float | None = None
+    scan_seconds_per_gb: float | None = None
     bytes: int | None = None
     tokens: int | None = None
     document_tokens: int | None = None

@@ -22,7 +22,7 @@ from harness.embedder import Embedder, Item, Model, Role
 from harness.environment import environment
 from harness.errors import HarnessError, ModelError, OptionError
 from harness.experiment import Dim, System, Variant, grid
-from harness.index import NOTHING, Index, Ranking, default_threads
+from harness.index import NOTHING, Index, Ranking, default_threads, seconds_per_gb
 from harness.metrics import Measure, score
 from harness.progress import Progress, Silent
 from harness.result import Absence, Cost, Leaderboard, Result, Status
@@ -290,6 +290,7 @@ def _search(run: _Run, model: Model, variant: Variant, documents: Stored, querie
         alone_embed_p95=_percentile(queries.seconds[queries.alone], 95),
         alone_search_p50=_percentile(alone, 50),
         alone_search_p95=_percentile(alone, 95),
+        scan_seconds_per_gb=seconds_per_gb(run.threads),
         bytes=index.nbytes,
         tokens=total,
         document_tokens=tokens[0],

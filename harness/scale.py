@@ -73,9 +73,9 @@ class Needs:
 class Bill:
     """A cell's costs at the user's scale; None where something they rest on was not measured.
 
-    Bytes and seconds grow with the number of documents, as exact search does. ``p95_ms`` is one query alone: embedding
-    as measured, search in proportion. ``embed_usd`` and ``embed_hours`` are for embedding all documents once, on the
-    machine that measured; ``month_usd`` is for queries and memory.
+    Bytes and seconds grow with the number of documents. ``p95_ms`` is one query alone: embedding as measured, search as
+    measured and, for each byte more, what scanning it takes on this machine. ``embed_usd`` and ``embed_hours`` are for
+    embedding all documents once, on the machine that measured; ``month_usd`` is for queries and memory.
     """
 
     documents: int
@@ -106,7 +106,7 @@ def bill(result: Result, dataset: Mapping[str, Any], needs: Needs) -> Bill:
     return Bill(
         documents=documents,
         bytes=size,
-        p95_ms=_p95(result, times),
+        p95_ms=_p95(result, size),
         embed_usd=embed_usd,
         embed_hours=None if cost.document_seconds is None else cost.document_seconds * times / 3600,
         month_usd=month_usd,
@@ -118,9 +118,15 @@ def _price(tokens: int | None, usd: float) -> float | None:
     return 0.0 if not usd else None if tokens is None else tokens * usd
 
 
-def _p95(result: Result, times: float) -> float | None:
-    embed, search = result.cost.alone_embed_p95, result.cost.alone_search_p95
-    return None if embed is None or search is None else 1000 * (embed + search * times)
+def _p95(result: Result, size: float | None) -> float | None:
+    cost = result.cost
+    if cost.alone_embed_p95 is None or cost.alone_search_p95 is None or cost.bytes is None or size is None:
+        return None
+    if size == cost.bytes:
+        return 1000 * (cost.alone_embed_p95 + cost.alone_search_p95)
+    if cost.scan_seconds_per_gb is None:
+        return None
+    return 1000 * (cost.alone_embed_p95 + max(0.0, cost.alone_search_p95 + (size - cost.bytes) / 1e9 * cost.scan_seconds_per_gb))
 
 
 def broken(result: Result, at_scale: Bill, needs: Needs) -> dict[str, str]:

@@ -211,8 +211,9 @@ def _slice_means(board: Leaderboard) -> tuple[SliceMeans, ...]:
 
 
 def _duels(board: Leaderboard) -> tuple[Duel, ...]:
-    """Every model against every other, each at its best cell."""
-    cells = list({result.spec: result for result in reversed(board.results)}.values())[::-1]
+    """Every model against every other, each at its best cell, the better one first."""
+    specs = [result.spec for result in board.results]
+    cells = [result for at, result in enumerate(board.results) if specs.index(result.spec) == at]
     if len(cells) < 2:
         return ()
     scores = score_matrix(cells, board.headline)

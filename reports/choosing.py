@@ -82,7 +82,7 @@ def costs_at(needs: Needs, measured: int) -> str:
     documents = needs.documents or measured
     text = f"Costs are for {documents:,} documents"
     if documents != measured:
-        text += f", in proportion to the {measured:,} measured"
+        text += f", worked out from the {measured:,} measured"
     if needs.queries_per_day:
         text += f", and {needs.queries_per_day:,.0f} queries a day"
     return f"{text}; p95 ms is one query alone, embedding and search."
@@ -91,6 +91,7 @@ def costs_at(needs: Needs, measured: int) -> str:
 def constraints(verdict: Verdict) -> list[str]:
     """A sentence for each constraint: how many cells it excludes and what it costs."""
     lines = []
+    some = any(not one.result.floor and not one.broken for one in verdict.standings)
     for price in verdict.prices:
         text = f"{price.constraint} excludes {price.excluded} of {sum(not one.result.floor for one in verdict.standings)} cells"
         if price.without is not None and price.difference:
@@ -100,8 +101,8 @@ def constraints(verdict: Verdict) -> list[str]:
             )
         elif price.without is not None:
             text += f"; without it {price.without.name} could be chosen"
-        else:
-            text += " and costs nothing: the best keeps it" if price.excluded else ""
+        elif price.excluded:
+            text += " and costs nothing: the best keeps it" if some else "; without it alone there would still be none to choose"
         lines.append(f"{text}.")
     return lines
 

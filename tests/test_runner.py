@@ -296,3 +296,37 @@ def test_a_corpus_of_pictures_skips_bm25_and_fails_text_models(tmp_path: Path) -
     reasons = {absence.spec: (absence.status, absence.reason) for absence in board.absences}
     assert reasons["bm25"] == ("skipped", "reads text only, and no document has any")
     assert reasons["hash/32"] == ("failed", f"reads text only, but {tmp_path / 'a.png'} is an image without text")
+
+
+def test_the_evidence_is_kept_beside_the_summary_and_read_back(tmp_path: Path) -> None:
+    documents = [Document("short", "one two three four"), Document("long", "five six"), Document("other", "seven")]
+    queries = [Query("q0", "one"), Query("q1", "one two")]
+    data = Dataset.build("kept", documents, queries, {"q0": {"short": 2, "other": -1}, "q1": {"short": 1, "long": 1}})
+    board = harness.evaluate(data, ["hash/64"], out=tmp_path)
+    again = harness.load(tmp_path)
+    assert board.queries == {"q0": "one", "q1": "one two"}
+    assert board.judgements == data.qrels() == {"q0": {"short": 2, "other": -1}, "q1": {"short": 1, "long": 1}}
+    assert board.documents["short"] == "one two three four"
+    for name in ("queries", "judgements", "documents", "tasks", "slices"):
+        assert getattr(again, name) == getattr(board, name)
+    assert set(json.loads((tmp_path / "evidence.json").read_text())) == {"schema", "queries", "judgements", "documents"}
+    assert "one two three four" not in (tmp_path / "summary.json").read_text()
+    assert board.dataset["queries_with_one_relevant"] == 1
+
+
+def test_the_beginnings_kept_are_of_documents_that_are_judged_or_found() -> None:
+    documents = [Document(f"d{n:03}", f"word{n} " * 60, title="A title") for n in range(40)]
+    data = Dataset.build("many", documents, [Query("q", "word7")], {"q": {"d007": 1, "d039": 0}})
+    board = harness.evaluate(data, ["hash/64"], floors=False, dims=["native"])
+    assert set(board.documents) == {"d007", "d039", *board.results[0].documents[0][:10]}
+    assert board.documents["d039"] == ("A title " + "word39 " * 60)[:200]
+
+
+@pytest.mark.parametrize(("text", "message"), [(None, "evidence.json: no such file"), ("{", "not a readable leaderboard"), ("{}", "not a")])
+def test_a_leaderboard_without_its_evidence_is_an_error(tiny: Dataset, tmp_path: Path, text: str | None, message: str) -> None:
+    harness.evaluate(tiny, ["hash/64"], out=tmp_path, floors=False, dims=["native"])
+    (tmp_path / "evidence.json").unlink()
+    if text is not None:
+        (tmp_path / "evidence.json").write_text(text)
+    with pytest.raises(ResultError, match=message):
+        harness.load(tmp_path)

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from harness import stats
@@ -131,3 +133,110 @@ def test_the_same_seed_gives_the_same_answer() -> None:
     sample = scores(80, 5)
     assert (stats.intervals(sample) == stats.intervals(sample)).all()
     assert (stats.tied_for_best(sample) == stats.tied_for_best(sample)).all()
+
+
+def kinds(queries: int = 120, apart: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """Scores ``(queries, 2)`` of queries of two kinds, a third of them easy, and each query's kind."""
+    strata = (np.arange(queries) % 3 == 0).astype(np.int64)
+    skewed = np.random.default_rng(5).exponential(0.1, (queries, 2))
+    return np.clip(skewed + apart * strata[:, None], 0, 1), strata
+
+
+def test_stratified_intervals_agree_with_scipys_bootstrap_of_several_samples() -> None:
+    """Skewed enough that deviations from the mean of all, in place of the stratum's, would be seen."""
+    strata = np.repeat([0, 1], [25, 15])
+    column = np.random.default_rng(7).exponential(size=40) ** 1.5 + 8 * strata
+    ours = stats.intervals(column[:, None], strata, resamples=40_000)[0]
+
+    def mean(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
+        return (25 * one.mean(axis=axis) + 15 * other.mean(axis=axis)) / 40
+
+    parts = column[strata == 0], column[strata == 1]
+    theirs = scipy_stats.bootstrap(parts, mean, n_resamples=40_000, method="BCa", rng=1).confidence_interval
+    assert tuple(ours) == pytest.approx((theirs.low, theirs.high), abs=0.015)
+
+
+def test_stratified_intervals_are_narrower_where_the_strata_differ_by_what_the_textbook_says() -> None:
+    """Standard error of a stratified mean: sqrt(sum of n_h * variance_h) / n (Cochran, Sampling Techniques, 1977, ch. 5)."""
+    sample, strata = kinds(300)
+    column = sample[:, 0]
+    plain, narrow = (float(np.diff(stats.intervals(sample, by)[0])[0]) for by in (None, strata))
+    error = math.sqrt(sum((strata == kind).sum() * column[strata == kind].var() for kind in (0, 1))) / 300
+    assert narrow == pytest.approx(2 * 1.96 * error, rel=0.04)
+    assert plain == pytest.approx(2 * 1.96 * column.std() / math.sqrt(300), rel=0.04)
+    assert narrow < 0.5 * plain
+
+
+def test_what_differs_between_strata_only_has_no_width() -> None:
+    strata = np.repeat([3, 7], [20, 40])
+    assert stats.intervals(strata[:, None] / 10, strata)[0] == pytest.approx([17 / 30, 17 / 30], abs=1e-12)
+
+
+def test_one_stratum_is_no_stratum() -> None:
+    sample = scores()
+    assert (stats.intervals(sample, np.full(len(sample), 9)) == stats.intervals(sample)).all()
+
+
+def test_strata_narrow_a_comparison_and_leave_its_p_alone() -> None:
+    sample, strata = kinds()
+    (plain,), (narrow,) = (stats.compare(sample[:, :1], np.full(len(sample), 0.2), by) for by in (None, strata))
+    assert narrow.high - narrow.low < 0.6 * (plain.high - plain.low)
+    assert (narrow.difference, narrow.p, narrow.wins) == (plain.difference, plain.p, plain.wins)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_a_columns_interval_does_not_depend_on_the_columns_beside_it(stratified: bool) -> None:
+    """Means of thirds often equal the sample's own but for the last bit, which another order of summing turns."""
+    for seed in range(6):
+        sample = np.random.default_rng(seed).integers(0, 4, (60, 8)) / 3
+        strata = np.arange(60) % 2 if stratified else None
+        together = stats.intervals(sample, strata)
+        alone = [stats.intervals(sample[:, [column]], strata)[0] for column in range(8)]
+        assert together == pytest.approx(np.array(alone), abs=1e-12)
+
+
+def test_what_is_shown_to_lose_at_most_a_share_by_hand() -> None:
+    best = np.random.default_rng(0).uniform(0.4, 0.6, 100)
+    sample = np.stack([best, best * 0.985, best * 0.97], axis=1)
+    assert stats.shown_to_lose_at_most(sample, 0.02).tolist() == [True, True, False]
+    assert stats.shown_to_lose_at_most(sample, 0.01).tolist() == [True, False, False]
+    assert stats.shown_to_lose_at_most(sample, 0.0).tolist() == [True, False, False]
+
+
+def test_a_small_loss_that_may_be_a_large_one_is_not_shown_to_be_small() -> None:
+    rng = np.random.default_rng(0)
+    best, noise = rng.uniform(0.4, 0.6, 100), rng.normal(0, 0.2, 100)
+    other = best - 0.005 + noise - noise.mean()  # 1 % less, give or take 8 %
+    assert stats.shown_to_lose_at_most(np.stack([best, other], axis=1), 0.02).tolist() == [True, False]
+
+
+def test_the_optimism_of_a_pick_is_what_it_loses_on_average_against_the_truth() -> None:
+    """200 leaderboards of 20 equal systems, the first within reach of the best is picked: how far is it above all of them?"""
+    flattered, said = [], []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        sample = rng.normal(0.5, 0.25, (60, 1)) + rng.normal(0, 0.25, (60, 20))
+        tied = stats.tied_for_best(sample, resamples=300)
+        picked = int(np.argmax(tied))
+        flattered.append(sample[:, picked].mean() - sample.mean())
+        said.append(stats.optimism(sample, range(20), tied))
+    error = np.std(np.array(flattered) - said) / math.sqrt(200)
+    assert np.mean(flattered) == pytest.approx(np.mean(said), abs=3 * error)
+    assert np.mean(said) > 0.005
+
+
+def test_a_clear_winner_is_not_flattered_and_one_of_many_equals_is() -> None:
+    rng = np.random.default_rng(0)
+    equals = rng.normal(0.5, 0.2, (60, 20))
+    clear = equals - 0.4 * (np.arange(20) > 0)
+    assert stats.optimism(clear, range(20), stats.tied_for_best(clear)) < 0.001
+    best = np.arange(20) == equals.mean(axis=0).argmax()  # were the best alone in reach, its mean would be flattered much
+    assert stats.optimism(equals, range(20), best) > 0.01
+    assert stats.optimism(np.full((60, 1), 0.5), [0], np.array([True])) == 0.0
+
+
+@given(seed=st.integers(0, 1_000), give_up=st.sampled_from([0.0, 0.02, 0.5]))
+@settings(max_examples=20, deadline=None)
+def test_optimism_is_never_below_0(seed: int, give_up: float) -> None:
+    sample = scores(30, 5, seed)
+    assert stats.optimism(sample, [4, 2, 0, 1, 3], stats.tied_for_best(sample, resamples=200), give_up) >= 0

@@ -165,3 +165,11 @@ def test_keys_of_two_writers_do_not_collide(store: VectorStore) -> None:
     other = VectorStore(store.folder)
     other.add(made, embedded([8, 9]), 1.0, MODEL)  # the same texts, later: the first vectors stay
     assert store.read(made).matrix[:, 0].tolist() == [1, 2]
+
+
+def test_what_was_a_batch_by_itself_is_marked(store: VectorStore) -> None:
+    """How long one query takes is read from these: the shares of larger batches say nothing of it."""
+    batch, (one,), (other,) = fill(store, [10, 20]), fill(store, [30]), fill(store, [40])
+    stored = store.read([other, batch[1], one, batch[0], other])
+    assert stored.alone.tolist() == [True, False, True, False, True]
+    assert VectorStore(store.folder).read([batch[0], one]).alone.tolist() == [False, True]
