@@ -89,10 +89,10 @@ def flattery(population: Floats, count: int, seed: int) -> tuple[float, float]:
         sample = population[rng.integers(0, len(population), count)]
         means = sample.mean(axis=0)
         tied = stats.tied_for_best(sample, resamples=RESAMPLES, seed=at)
-        order = [int(at) for at in np.argsort(truth)]
-        chosen = next(one for one in order if tied[one])
+        ranks = np.argsort(np.argsort(truth))
+        chosen = int(np.where(tied, ranks, len(ranks)).argmin())
         high = means[chosen] - truth[chosen]
-        found.append((high, high - stats.optimism(sample, order, tied, seed=at)))
+        found.append((high, high - stats.optimism(sample, list(ranks), tied, seed=at)))
     naive, corrected = np.mean(found, axis=0)
     return float(naive), float(corrected)
 

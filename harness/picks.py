@@ -12,11 +12,12 @@ from harness import stats
 from harness.metrics import Floats
 from harness.result import Leaderboard, Result, score_matrix
 from harness.scale import Bill, Needs
-from harness.slices import TASKS
+from harness.slices import TASKS, tag_slice
 
 OVERALL, FAST, SMALL, VALUE = "Overall", "Latency-critical", "Storage-critical", "Best value for money"
 TOLERANCE = 0.01
 """The share of the best mean that a smaller dimension may lose and still be recommended."""
+_SMALLEST_STRATUM = 20  # queries: kinds with fewer are one stratum together
 _NO_QUERIES = "this corpus has no such queries"
 
 
@@ -109,8 +110,26 @@ class _Aim:
         return next(differing, next((cost for cost in self.costs if cost.of(bill)), self.costs[0]))
 
 
-def picks(board: Leaderboard, needs: Needs, bills: Mapping[str, Bill], eligible: Sequence[Result]) -> tuple[Pick, ...]:
-    """Answer every row of the table from ``eligible``; ``bills`` is by identity, ``eligible`` the cells that keep all constraints."""
+def strata(board: Leaderboard, ids: Sequence[str]) -> stats.Strata | None:
+    """The kind of each query of ``ids`` by all of the user's tags together, ``(queries,)``; None where there are no two kinds.
+
+    Kinds with under 20 queries are one stratum together.
+    """
+    kinds: dict[str, tuple[str, ...]] = dict.fromkeys(ids, ())
+    for name in map(tag_slice, board.dataset["query_tags"]):
+        for value, members in board.slices.get(name, {}).items():
+            for query in set(members) & kinds.keys():
+                kinds[query] = (*kinds[query], f"{name}: {value}")
+    names, places, counts = np.unique([", ".join(kind) for kind in kinds.values()], return_inverse=True, return_counts=True)
+    large = counts >= _SMALLEST_STRATUM
+    return np.where(large[places], places, -1) if len(names) > 1 and large.any() else None
+
+
+def picks(board: Leaderboard, needs: Needs, bills: Mapping[str, Bill], broken: Mapping[str, Mapping[str, str]]) -> tuple[Pick, ...]:
+    """Answer every row of the table from the cells that keep all constraints.
+
+    By identity, ``bills`` are the costs and ``broken`` the constraints that a cell does not keep, with the reason.
+    """
     money = _Aim("cheapest", _MONEY)
     aims = {OVERALL: money, **dict.fromkeys(TASKS, money)} | {
         FAST: _Aim("fastest", (_LATENCY, *_MONEY), needs.give_up),
@@ -121,29 +140,36 @@ def picks(board: Leaderboard, needs: Needs, bills: Mapping[str, Bill], eligible:
     found = []
     for task, aim in aims.items():
         ids = board.tasks.get(task, ()) if task in TASKS else everything
-        found.append(_pick(board, task, aim, ids, bills, eligible))
+        found.append(_pick(board, task, aim, ids, bills, broken))
     return tuple(found)
 
 
-def _pick(board: Leaderboard, task: str, aim: _Aim, ids: Sequence[str], bills: Mapping[str, Bill], eligible: Sequence[Result]) -> Pick:
-    if not any(not result.floor for result in board.results):
+def _pick(
+    board: Leaderboard, task: str, aim: _Aim, ids: Sequence[str], bills: Mapping[str, Bill], broken: Mapping[str, Mapping[str, str]]
+) -> Pick:
+    models = [result for result in board.results if not result.floor]
+    eligible = [result for result in models if not broken[result.identity]]
+    if not models:
         return Pick(task=task, queries=len(ids), reason="no embedding model was measured")
     if len(ids) < stats.FEWEST_IN_SLICE:
         few = f"this corpus has only {len(ids)} such queries; {stats.FEWEST_IN_SLICE} are needed" if ids else _NO_QUERIES
         return Pick(task=task, queries=len(ids), reason=few)
     if not eligible:
-        return Pick(task=task, queries=len(ids), reason="no model that was measured meets the constraints")
+        nearest = min(models, key=lambda result: len(broken[result.identity]))
+        why = "; ".join(broken[nearest.identity].values())
+        return Pick(task=task, queries=len(ids), reason=f"nothing measured keeps the constraints; the nearest is {nearest.name}: {why}")
     place = {query: row for row, query in enumerate(eligible[0].query_ids)}
     scores = score_matrix(eligible, board.headline)[[place[query] for query in ids]]
     costs = [aim.of(bills[result.identity]) for result in eligible]
     means = scores.mean(axis=0)
     order = sorted(range(len(eligible)), key=lambda at: (costs[at], -means[at]))
+    cheaper = sorted(set(costs))
     tied = stats.tied_for_best(scores)
     group = tied | stats.shown_to_lose_at_most(scores, aim.give_up)
     inside = [at for at in order if group[at]]
     chosen = inside[0]
     second = inside[1] if len(inside) > 1 else next((int(at) for at in np.argsort(-means, kind="stable") if at != chosen), None)
-    low, high = stats.intervals(scores[:, [chosen]])[0]
+    low, high = stats.intervals(scores[:, [chosen]], strata(board, ids))[0]
     result = eligible[chosen]
     return Pick(
         task=task,
@@ -154,7 +180,7 @@ def _pick(board: Leaderboard, task: str, aim: _Aim, ids: Sequence[str], bills: M
         low=float(low),
         high=float(high),
         rough=bool(stats.rough(scores[:, [chosen]])[0]),
-        expected=float(means[chosen]) - stats.optimism(scores, order, tied, aim.give_up),
+        expected=float(means[chosen]) - stats.optimism(scores, [cheaper.index(cost) for cost in costs], tied, aim.give_up),
         tied=int(group.sum()),
         runner_up=None if second is None else eligible[second],
         bill=bills[result.identity],

@@ -256,9 +256,9 @@ def save(board: Leaderboard, folder: Path, verdict: Mapping[str, Any]) -> None:
     }
     evidence = {"schema": SCHEMA, "queries": board.queries, "judgements": board.judgements, "documents": board.documents}
     with whole_or_nothing(folder / EVIDENCE) as half:
-        half.write_text(json.dumps(evidence, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+        half.write_text(json.dumps(evidence, separators=(",", ":")) + "\n", encoding="utf-8")
     with whole_or_nothing(folder / SUMMARY) as half:
-        half.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        half.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 def load(folder: str | Path) -> Leaderboard:
@@ -269,6 +269,8 @@ def load(folder: str | Path) -> Leaderboard:
         if summary["schema"] != SCHEMA:
             raise ResultError(f"{folder / SUMMARY}: schema {summary['schema']}, this bakeoff reads {SCHEMA}")
         evidence = json.loads((folder / EVIDENCE).read_text(encoding="utf-8"))
+        if evidence["schema"] != SCHEMA:
+            raise ResultError(f"{folder / EVIDENCE}: schema {evidence['schema']}, this bakeoff reads {SCHEMA}")
         rows = summary["rows"]
         return Leaderboard(
             dataset=summary["dataset"],
@@ -286,7 +288,7 @@ def load(folder: str | Path) -> Leaderboard:
         raise ResultError(f"{error.filename}: no such file; bakeoff eval makes a leaderboard's folder") from error
     except (OSError, KeyError, TypeError, ValueError) as error:
         fix = "it is made by bakeoff eval"
-        raise ResultError(f"{folder / SUMMARY}: not a readable leaderboard ({error!r}); {fix}") from error
+        raise ResultError(f"{folder}: {SUMMARY} and {EVIDENCE} are not a readable leaderboard ({error!r}); {fix}") from error
 
 
 _WHOLE_NUMBERS = ("dim", "native_dim", "bytes", "tokens", "document_tokens", "query_tokens", "truncated_documents")

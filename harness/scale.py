@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,7 @@ class Needs:
     def __post_init__(self) -> None:
         for name in ("documents", "max_p95_ms", "max_ram_gb", "max_usd_per_month", "queries_per_day", "usd_per_gb_month"):
             value = getattr(self, name)
-            if value is not None and not value >= 0:  # NaN is refused too
+            if value is not None and not 0 <= value < math.inf:
                 raise OptionError(f"{name} = {value} is not a number from 0 up")
         if self.documents == 0:
             raise OptionError("documents = 0: there must be at least one")
@@ -100,9 +101,8 @@ def bill(result: Result, dataset: Mapping[str, Any], needs: Needs) -> Bill:
     price = float(result.model.get("usd_per_million_tokens", 0.0)) / 1e6
     embed_usd = _price(cost.document_tokens, price * times)
     query_usd = _price(cost.query_tokens, price / len(result.query_ids))
-    month_usd = None
-    if query_usd is not None and size is not None:
-        month_usd = query_usd * needs.queries_per_day * DAYS + size / 1e9 * needs.usd_per_gb_month
+    memory_usd = 0.0 if not needs.usd_per_gb_month else None if size is None else size / 1e9 * needs.usd_per_gb_month
+    month_usd = None if query_usd is None or memory_usd is None else query_usd * needs.queries_per_day * DAYS + memory_usd
     return Bill(
         documents=documents,
         bytes=size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -15,13 +16,14 @@ Slices = dict[str, dict[str, tuple[str, ...]]]
 """What is sliced by -> value -> ids of the queries, in the dataset's order."""
 QUERY_WORDS = ((4, "1 to 4 words"), (12, "5 to 12 words"), (None, "over 12 words"))
 DOCUMENT_WORDS = ((256, "up to 256 words"), (1000, "257 to 1,000 words"), (None, "over 1,000 words"))
+QUERY_LENGTH, ANSWER_LENGTH, BM25 = "query length", "answer length", "BM25"
 FOUND_WITHIN = 10
 TASKS = ("English general", "Multilingual", "Code search", "Long context", "Multimodal (text + image)")
 ENGLISH, MULTILINGUAL, CODE, LONG, MULTIMODAL = TASKS
 LONG_WORDS = 1000
 _RARE = 0.02  # a language detected in a smaller share of the queries is taken for a mistake
 _DETECT_WORDS = 100
-_LANGUAGES = {"english": "en", "eng": "en", "en-us": "en", "en-gb": "en"}
+_LANGUAGES = {"english": "en", "eng": "en"}
 
 
 def slices(dataset: Dataset, results: Sequence[Result] = ()) -> Slices:
@@ -34,25 +36,30 @@ def slices(dataset: Dataset, results: Sequence[Result] = ()) -> Slices:
     found: dict[str, dict[str, list[str]]] = {}
     for query in dataset.queries:
         for name, value in sorted(query.tags.items()):
-            _put(found, name, value, query.id)
+            _put(found, tag_slice(name), value, query.id)
     for query in dataset.queries:
-        _put(found, "query length", _named(len(query.text.split()), QUERY_WORDS), query.id)
+        _put(found, QUERY_LENGTH, _named(len(query.text.split()), QUERY_WORDS), query.id)
     lengths = _words(dataset)
     for query, best in zip(dataset.queries, dataset.judgements.best(), strict=True):
-        _put(found, "answer length", _named(int(lengths[best].max()), DOCUMENT_WORDS), query.id)
+        _put(found, ANSWER_LENGTH, _named(int(lengths[best].max()), DOCUMENT_WORDS), query.id)
     for result in results:
         if result.spec == "bm25":
             for id_, grades in zip(result.query_ids, result.grades, strict=True):
-                _put(found, "BM25", f"{'finds' if np.any(grades[:FOUND_WITHIN] > 0) else 'misses'} it in {FOUND_WITHIN}", id_)
+                _put(found, BM25, f"{'finds' if np.any(grades[:FOUND_WITHIN] > 0) else 'misses'} it in {FOUND_WITHIN}", id_)
     for spec, result in {result.spec: result for result in results if any(result.answer_cut or ())}.items():
         for id_, cut in zip(result.query_ids, result.answer_cut or (), strict=True):
-            _put(found, f"answer cut by {spec.partition('?')[0].rpartition('/')[2]}", "yes" if cut else "no", id_)
+            _put(found, f"answer cut by {spec}", "yes" if cut else "no", id_)
     order = {name: at for bounds in (QUERY_WORDS, DOCUMENT_WORDS) for at, (_, name) in enumerate(bounds)}
     return {
         name: {value: tuple(values[value]) for value in sorted(values, key=lambda value: order.get(value, 0))}
         for name, values in found.items()
         if len(values) > 1
     }
+
+
+def tag_slice(tag: str) -> str:
+    """What a slice by one of the user's own tags is called: like the tag, unless another slice is called so."""
+    return f"tag {tag}" if tag in (QUERY_LENGTH, ANSWER_LENGTH, BM25) or tag.startswith("answer cut by ") else tag
 
 
 def tasks(dataset: Dataset) -> dict[str, tuple[str, ...]]:
@@ -86,7 +93,7 @@ def query_languages(dataset: Dataset) -> list[str]:
     taken for the commonest one.
     """
     tagged = [query.tags.get("language", query.tags.get("lang", "")).lower() for query in dataset.queries]
-    languages = [_LANGUAGES.get(tag, tag) for tag in tagged]
+    languages = [_LANGUAGES.get(word, word) for word in (re.split(r"[-_ (]", tag)[0] for tag in tagged)]
     unknown = [at for at, language in enumerate(languages) if not language]
     if unknown:
         import py3langid

@@ -157,8 +157,10 @@ def shown_to_lose_at_most(scores: Floats, share: float) -> NDArray[np.bool_]:
     return np.asarray(lowest >= -share * scores[:, best].mean())
 
 
-def optimism(scores: Floats, order: Sequence[int], tied: NDArray[np.bool_], give_up: float = 0.0, seed: int = 0) -> float:
-    """By how much the rule "the first of ``order`` within reach of the best" flatters the mean of what it picks; never below 0.
+def optimism(scores: Floats, ranks: Sequence[int], tied: NDArray[np.bool_], give_up: float = 0.0, seed: int = 0) -> float:
+    """By how much the rule "the cheapest within reach of the best" flatters the mean of what it picks; never below 0.
+
+    ``ranks`` ``(variants,)`` puts the cheapest first; of equal ones the higher mean is picked.
 
     The rule is applied to queries drawn with replacement, 2,000 times over; the optimism is how much higher the picked
     one's mean is on the queries it was picked by than on all (Efron, "Estimating the error rate of a prediction rule", JASA
@@ -173,9 +175,11 @@ def optimism(scores: Floats, order: Sequence[int], tied: NDArray[np.bool_], give
     one_tail = _NORMAL.inv_cdf(1 - (1 - LEVEL) / max(len(means) - 1, 1))
     z = min(max(one_tail, ratios[tied].max()), ratios[~tied].min(initial=math.inf))
     margins = np.maximum(z * errors, give_up * means.max() - _NORMAL.inv_cdf((1 + LEVEL) / 2) * errors)
-    drawn = (_draw(np.random.default_rng(seed), count, _BLOCK) @ scores / count)[:, list(order)]  # (resamples, variants)
-    picked = np.argmax(drawn.max(axis=1, keepdims=True) - drawn <= margins[list(order)], axis=1)
-    return max(0.0, float((drawn[np.arange(len(drawn)), picked] - means[list(order)][picked]).mean()))
+    drawn = _draw(np.random.default_rng(seed), count, _BLOCK) @ scores / count  # (resamples, variants)
+    behind = drawn.max(axis=1, keepdims=True) - drawn
+    step = behind.max() + 1  # a rank outweighs any difference of means
+    picked = np.argmin(np.where(behind <= margins, step * np.asarray(ranks) + behind, np.inf), axis=1)
+    return max(0.0, float((drawn[np.arange(len(drawn)), picked] - means[picked]).mean()))
 
 
 def rough(scores: Floats) -> NDArray[np.bool_]:

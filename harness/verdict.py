@@ -15,7 +15,6 @@ from harness.picks import Extreme, Pick, Price
 from harness.result import Leaderboard, Result, score_matrix
 from harness.scale import Bill, Needs, bill, broken, on_front
 
-_SMALLEST_STRATUM = 20  # queries: kinds with fewer are one stratum together
 _QUICK = 2_000  # resamples where many small comparisons are shown side by side
 
 
@@ -138,11 +137,10 @@ def choose(board: Leaderboard, needs: Needs | None = None) -> Verdict:
     standings = _standings(board, needs)
     bills = {one.result.identity: one.bill for one in standings}
     lost = {one.result.identity: one.broken for one in standings}
-    eligible = [one.result for one in standings if not one.result.floor and not one.broken]
     return Verdict(
         headline=board.headline,
         standings=standings,
-        picks=picks.picks(board, needs, bills, eligible),
+        picks=picks.picks(board, needs, bills, lost),
         certainty=_certainty(board, standings),
         slices=_slice_means(board),
         needs=needs,
@@ -155,7 +153,7 @@ def choose(board: Leaderboard, needs: Needs | None = None) -> Verdict:
 def _standings(board: Leaderboard, needs: Needs) -> tuple[Standing, ...]:
     if not board.results:
         return ()
-    scores, strata = score_matrix(board.results, board.headline), _strata(board)
+    scores, strata = score_matrix(board.results, board.headline), picks.strata(board, board.results[0].query_ids)
     bounds = {measure: stats.intervals(score_matrix(board.results, measure), strata) for measure in board.results[0].scores}
     rough, tied = stats.rough(scores), stats.tied_for_best(scores)
     behind = stats.compare(scores[:, 1:], scores[:, 0], strata)
@@ -179,18 +177,6 @@ def _standings(board: Leaderboard, needs: Needs) -> tuple[Standing, ...]:
         )
         for at, result in enumerate(board.results)
     )
-
-
-def _strata(board: Leaderboard) -> stats.Strata | None:
-    """The kind of each query by all of the user's tags together, in the first result's order; None where there are no tags."""
-    kinds: dict[str, tuple[str, ...]] = dict.fromkeys(board.results[0].query_ids, ())
-    for name in board.dataset["query_tags"]:
-        for value, ids in board.slices.get(name, {}).items():
-            for query in ids:
-                kinds[query] = (*kinds[query], f"{name}: {value}")
-    names, members, counts = np.unique([", ".join(kind) for kind in kinds.values()], return_inverse=True, return_counts=True)
-    large = counts >= _SMALLEST_STRATUM
-    return np.where(large[members], members, -1) if len(names) > 1 and large.any() else None
 
 
 def _slice_means(board: Leaderboard) -> tuple[SliceMeans, ...]:

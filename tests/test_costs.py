@@ -108,4 +108,11 @@ def test_a_cut_answer_is_one_of_the_best_that_is_longer_than_the_model_reads(tmp
     assert {result.spec: result.answer_cut for result in harness.load(tmp_path).results} == cut
     forgetful = next(result for result in board.results if result.spec == "hash/128")
     assert (forgetful.cost.truncated_documents, forgetful.cost.document_tokens, forgetful.cost.query_tokens) == (2, 4 + 5 + 18, 1 + 2 + 3)
-    assert board.slices["answer cut by 128"] == {"no": ("q0",), "yes": ("q1", "q2")}
+    assert board.slices["answer cut by hash/128"] == {"no": ("q0",), "yes": ("q1", "q2")}
+
+
+def test_half_a_character_in_a_text_does_not_lose_the_results(tmp_path: Path) -> None:
+    data = Dataset.build("odd", [Document("d", "half \ud800 a sign"), Document("e", "whole")], [Query("q", "sign \ud800")], {"q": {"d": 1}})
+    board = harness.evaluate(data, ["hash/64"], out=tmp_path)
+    assert harness.load(tmp_path).queries == board.queries == {"q": "sign \ud800"}
+    assert harness.load(tmp_path).documents["d"] == "half \ud800 a sign"

@@ -82,7 +82,7 @@ def test_documents_scale_what_they_cost_and_queries_only_the_month(times: int, q
 
 
 @pytest.mark.parametrize("name", ["documents", "max_p95_ms", "max_ram_gb", "max_usd_per_month", "queries_per_day", "usd_per_gb_month"])
-@pytest.mark.parametrize("value", [-1, math.nan])
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf])
 def test_a_need_is_a_number_from_0_up(name: str, value: float) -> None:
     with pytest.raises(OptionError, match=f"{name} = {value} is not a number from 0 up"):
         Needs(**{name: value})
@@ -192,3 +192,9 @@ def test_the_front_is_what_nothing_else_beats(points: list[tuple[int, int, int, 
 def test_a_floor_without_any_cost_has_an_empty_bill_and_no_price() -> None:
     found = bill(cell("bm25", FOUR, cost=Cost()), FACTS, Needs())
     assert (found.bytes, found.p95_ms, found.embed_hours, found.embed_usd) == (None, None, None, 0.0)
+
+
+def test_a_system_without_vectors_costs_nothing_a_month_where_memory_is_free() -> None:
+    unmeasured = cell("m/a", [0.5], cost=Cost())
+    assert bill(unmeasured, {"documents": 10}, Needs()).month_usd == 0.0
+    assert bill(unmeasured, {"documents": 10}, Needs(usd_per_gb_month=1)).month_usd is None

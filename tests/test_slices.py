@@ -59,8 +59,8 @@ def test_a_model_that_cuts_some_answers_off_slices_the_queries() -> None:
     whole = replace(cell("st/org/reads-all", half), answer_cut=(False, False, False))
     unknown = cell("st/org/unknown", half)
     found = slices(data, [cut, again, whole, unknown])
-    assert found["answer cut by short-sighted"] == {"no": ("q1", "q3"), "yes": ("q2",)}
-    assert [name for name in found if name.startswith("answer cut")] == ["answer cut by short-sighted"]
+    assert found["answer cut by st/org/short-sighted"] == {"no": ("q1", "q3"), "yes": ("q2",)}
+    assert [name for name in found if name.startswith("answer cut")] == ["answer cut by st/org/short-sighted"]
     everything = replace(cut, answer_cut=(True, True, True))
     assert not [name for name in slices(data, [everything]) if name.startswith("answer cut")]  # nothing to compare with
 
@@ -144,3 +144,18 @@ def test_pictures_without_words_are_in_no_foreign_language(tmp_path: Path) -> No
     (tmp_path / "a.png").write_bytes(b"a")
     picture = tmp_path / "a.png"
     assert query_languages(asked([Query("q", image=picture)], [Document("d", image=picture)])) == ["en"]
+
+
+def test_a_users_tag_that_is_called_like_a_slice_stays_apart() -> None:
+    data = corpus()
+    queries = tuple(replace(query, tags={"BM25": value}) for query, value in zip(data.queries, "aab", strict=False))
+    found = slices(replace(data, queries=queries))
+    assert found["tag BM25"] == {"a": (queries[0].id, queries[1].id), "b": (queries[2].id,)}
+    assert "BM25" not in found
+
+
+@pytest.mark.parametrize("tag", ["en", "EN_us", "en-AU", "English (US)", "eng"])
+def test_english_goes_by_many_names(tag: str) -> None:
+    data = corpus()
+    tagged = replace(data, queries=tuple(replace(query, tags={"language": tag}) for query in data.queries))
+    assert set(query_languages(tagged)) == {"en"}

@@ -240,3 +240,13 @@ def test_a_clear_winner_is_not_flattered_and_one_of_many_equals_is() -> None:
 def test_optimism_is_never_below_0(seed: int, give_up: float) -> None:
     sample = scores(30, 5, seed)
     assert stats.optimism(sample, [4, 2, 0, 1, 3], stats.tied_for_best(sample, resamples=200), give_up) >= 0
+
+
+def test_optimism_of_equal_costs_is_that_of_the_highest_mean() -> None:
+    flattered, said = [], []
+    for seed in range(60):
+        sample = np.random.default_rng(seed).normal(0.5, 0.2, (60, 20))
+        flattered.append(sample.mean(axis=0).max() - 0.5)
+        said.append(stats.optimism(sample, [0] * 20, np.ones(20, dtype=bool)))
+    assert np.mean(flattered) > 0.03
+    assert np.mean(said) > 0.5 * np.mean(flattered)
