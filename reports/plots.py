@@ -3,68 +3,285 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 from harness.result import Leaderboard, Result
+from harness.scale import Bill
+from harness.verdict import Standing, Verdict
 
-_INK = "#0a0b0c"  # stands for the page's own text colour
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito, safe for colour-blind readers
+# Stand-ins that matplotlib draws with and the page replaces by its own colours, which differ in the dark.
+_INK, _PAPER, _PALE = "#0a0b0c", "#0a0b0d", "#0a0b0e"
+_HUES = tuple(f"#0a0b1{at}" for at in range(6))
+_THEME = {_INK: "currentColor", _PAPER: "var(--page)", _PALE: "var(--pale)"} | {hue: f"var(--hue-{at})" for at, hue in enumerate(_HUES)}
 _MARKERS = "osD^vP"
+_Price = tuple[str, Callable[[Bill], float | None]]
+_NAMED = 8  # points of the Pareto front that carry a label in each plot
+_BAR = 0.3
+_LABELS = ({"xytext": (-6, 4), "ha": "right"}, {"xytext": (7, -8), "ha": "left"})  # of every other model, so that they rarely meet
+_STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11}
+_STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK)
 
 
-def by_dimension(board: Leaderboard) -> str:
-    """The headline measure against the dimension, a line per model and a dashed line per floor; "" without vectors."""
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One figure of the page; ``caption`` says what to read off."""
+
+    title: str
+    caption: str
+    svg: str  # matplotlib escapes its texts
+    wide: bool = False
+
+
+def plots(board: Leaderboard, verdict: Verdict) -> list[Plot]:
+    """All plots that the measurements allow."""
+    found = (by_dimension(board), latency(verdict), pareto(board, verdict))
+    return [plot for plot in found if plot is not None]
+
+
+def by_dimension(board: Leaderboard) -> Plot | None:
+    """The headline measure against the dimension, a line per model and a dashed line per floor; None without vectors."""
     lines: dict[str, list[Result]] = {}
     for result in board.results:
         if result.dim:
             lines.setdefault(result.spec, []).append(result)
     if not lines:
-        return ""
-    floors = {result.spec: result.mean(board.headline) for result in board.results if result.floor}
-    return _draw(lines, floors, board.headline)
-
-
-def _draw(lines: Mapping[str, Sequence[Result]], floors: Mapping[str, float], headline: str) -> str:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    style = {"svg.hashsalt": "bakeoff", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11}
-    style |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK)
-    with matplotlib.rc_context(style):
-        figure, axes = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
+        return None
+    with _Figure("dim", 6.6, 3.6, list(lines)) as figure:
+        axes = figure.made.subplots()
         dims = sorted({result.dim for results in lines.values() for result in results})
-        for at, (spec, results) in enumerate(lines.items()):
-            points = sorted(results, key=lambda result: result.dim)
-            colour, marker = _COLOURS[at % len(_COLOURS)], _MARKERS[at // len(_COLOURS) % len(_MARKERS)]
-            means = [result.mean(headline) for result in points]
-            axes.plot([result.dim for result in points], means, color=colour, marker=marker, label=spec, linewidth=2)
-            untrained = [(result.dim, mean) for result, mean in zip(points, means, strict=True) if not result.trained]
-            axes.plot(*zip(*untrained, strict=True) if untrained else ([], []), marker, color=colour, markerfacecolor="white")
-        for spec, mean in floors.items():
-            axes.axhline(mean, color=_INK, linestyle=(0, (4, 4)), linewidth=1)
-            axes.annotate(spec, (1, mean), xycoords=("axes fraction", "data"), xytext=(4, -3), textcoords="offset points")
+        for at, results in enumerate(lines.values()):
+            _line(axes, at, sorted(results, key=lambda result: result.dim), board.headline)
+        _floors(axes, board, named=True)
         axes.set_xscale("log", base=2)
         axes.set_xticks(dims, labels=[str(dim) for dim in dims])
         axes.minorticks_off()
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("dimensions kept (hollow: not trained for this)")
-        axes.set_ylabel(headline)
-        axes.grid(axis="y", alpha=0.25)
+        axes.set_xlabel("dimensions kept")
+        _quality_axis(axes, board.headline)
+        figure.legend()
+        return Plot(
+            f"{board.headline} by dimension",
+            "How much is lost by keeping fewer dimensions. A filled point is a dimension that the model was trained for;"
+            " a line that falls below bm25 is worse than searching for words.",
+            figure.svg(f"{board.headline} by dimension, one line per model"),
+        )
+
+
+def _line(axes: Any, at: int, points: Sequence[Result], headline: str) -> None:
+    colour, marker = _look(at)
+    axes.plot([one.dim for one in points], [one.mean(headline) for one in points], color=colour, marker=marker, linewidth=2)
+    untrained = [one for one in points if not one.trained]
+    if untrained:
+        where = [one.dim for one in untrained], [one.mean(headline) for one in untrained]
+        axes.plot(*where, marker, color=colour, markerfacecolor=_PAPER)
+
+
+def pareto(board: Leaderboard, verdict: Verdict) -> Plot | None:
+    """The headline measure against latency, memory and money; who is beaten in all of them is pale."""
+    cells = [one for one in verdict.standings if not one.result.floor]
+    panels = [(name, value) for name, value in _prices(cells) if any(value(one.bill) is not None for one in cells)]
+    if not panels:
+        return None
+    specs = list(dict.fromkeys(one.result.spec for one in cells))
+    with _Figure("pareto", 4 * len(panels) + 0.8, 3.6, specs) as figure:
+        for axes, (name, value) in zip(figure.made.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+            _floors(axes, board, named=axes.get_subplotspec().is_last_col())
+            _points(axes, cells, specs, value)
+            axes.set_xlabel(name)
+            _cost_axis(axes, [price for one in cells if (price := value(one.bill)) is not None])
+            _quality_axis(axes, board.headline if axes.get_subplotspec().is_first_col() else "")
+        figure.legend()
+        figure.unclutter()
+        return Plot(
+            "Quality against what it costs",
+            "Further up is better, further left is cheaper. Coloured points are on the Pareto front, the best named by their"
+            " dimension where there is room: nothing else is as good, as fast, as small and as cheap. Pale points are beaten.",
+            figure.svg(f"{board.headline} against {', '.join(name for name, _ in panels)}; the Pareto front is coloured"),
+            wide=True,
+        )
+
+
+def _points(axes: Any, cells: Sequence[Standing], specs: Sequence[str], value: Callable[[Bill], float | None]) -> None:
+    """A point a cell, those of the front above the others, and the first of the front with their names."""
+    named = [one.result.identity for one in cells if one.front][:_NAMED]
+    for one in sorted(cells, key=lambda one: one.front):
+        model, price = specs.index(one.result.spec), value(one.bill)
+        if price is None:
+            continue
+        colour, marker = _look(model)
+        axes.plot([price], [one.mean], marker, color=colour if one.front else _PALE, markersize=7 if one.front else 5)
+        if one.result.identity in named:
+            axes.annotate(_short(one.result), (price, one.mean), textcoords="offset points", fontsize=9, **_LABELS[model % 2])
+
+
+def _prices(cells: Sequence[Standing]) -> list[_Price]:
+    """What a panel shows: money where anything has a price, else the time to embed."""
+    longest = max((one.bill.embed_hours or 0.0 for one in cells), default=0.0)
+    unit, hours = ("hours", 1) if longest >= 1 else ("seconds", 3600)
+    money: _Price = (f"{unit} to embed all documents", lambda bill: bill.embed_hours and bill.embed_hours * hours)
+    if any(one.bill.year_usd for one in cells):
+        money = ("USD in the first year", lambda bill: bill.year_usd)
+    return [
+        ("p95 ms of one query", lambda bill: bill.p95_ms),
+        ("bytes a document", _bytes_each),
+        money,
+    ]
+
+
+def _bytes_each(bill: Bill) -> float | None:
+    return None if bill.bytes is None else bill.bytes / bill.documents
+
+
+def latency(verdict: Verdict) -> Plot | None:
+    """One query alone, embedding and search, at the median and the 95th percentile, for each model's best cell."""
+    cells = [one.result for one in verdict.best_cells() if not one.result.floor]
+    if not cells:
+        return None
+    with _Figure("latency", 6.6, 0.9 + 0.75 * len(cells)) as figure:
+        axes = figure.made.subplots()
+        for at, cell in enumerate(cells):
+            _bars(axes, at, cell)
+        axes.set_yticks([])
+        axes.set_ylim(len(cells) - 0.55, -0.75)
+        axes.set_xlabel("ms for one query alone")
+        axes.set_xlim(left=0)
+        axes.set_axisbelow(True)
+        axes.grid(axis="x", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside lower center", ncols=min(2, len(lines)), frameon=False)
-        return _svg(figure, f"{headline} by dimension, one line per model")
+        axes.autoscale_view()
+        return Plot(
+            "Latency",
+            "What a user waits for, one query at a time, on the machine named below: the upper bar is the median, the lower one is"
+            " not exceeded by 95 % of queries. Blue is embedding, orange is search; the figures behind a bar are their sum and both parts.",
+            figure.svg("milliseconds for one query alone, median and 95th percentile, embedding and search"),
+        )
 
 
-def _svg(figure: object, label: str) -> str:
-    from markupsafe import escape
-    from matplotlib import pyplot
+def _bars(axes: Any, at: int, cell: Result) -> None:
+    cost = cell.cost
+    heading: dict[str, Any] = {"xytext": (2, 3), "textcoords": "offset points", "fontsize": 10, "fontweight": "bold"}
+    axes.annotate(_cut(cell.name, 70), (0, at - _BAR), **heading)
+    both = (("p50", cost.alone_embed_p50, cost.alone_search_p50), ("p95", cost.alone_embed_p95, cost.alone_search_p95))
+    for side, (name, embed, search) in zip((-1, 1), both, strict=True):
+        place = at + side * _BAR / 2
+        if embed is None or search is None:
+            axes.annotate(f"{name} not measured", (0, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
+            continue
+        axes.barh(place, 1000 * embed, _BAR * 0.9, color=_HUES[0])
+        axes.barh(place, 1000 * search, _BAR * 0.9, left=1000 * embed, color=_HUES[1])
+        total = 1000 * (embed + search)
+        text = f"{name} {total:.3g} ms = {1000 * embed:.3g} + {1000 * search:.3g}"
+        axes.annotate(text, (total, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
 
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})  # type: ignore[attr-defined]
-    pyplot.close(figure)
-    svg = buffer.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(_INK, "currentColor")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+
+def _look(at: int) -> tuple[str, str]:
+    """Colour and marker of the model at a place."""
+    return _HUES[at % len(_HUES)], _MARKERS[at // len(_HUES) % len(_MARKERS)]
+
+
+def _short(result: Result) -> str:
+    return f"{result.dim}" + ("" if result.precision == "float32" else f" {result.precision}")
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"…{text[-characters + 1 :]}"
+
+
+def _floors(axes: Any, board: Leaderboard, *, named: bool) -> None:
+    for result in board.results:
+        if result.floor:
+            mean = result.mean(board.headline)
+            axes.axhline(mean, color=_INK, linestyle=(0, (4, 4)), linewidth=1, alpha=0.7)
+            if named:
+                at = {"xycoords": ("axes fraction", "data"), "xytext": (4, -3), "textcoords": "offset points"}
+                axes.annotate(result.spec, (1, mean), **at)
+
+
+def _quality_axis(axes: Any, label: str) -> None:
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(label)
+    axes.grid(axis="y", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _cost_axis(axes: Any, values: Sequence[float]) -> None:
+    """Powers of ten, with room for labels at the right; a price of nothing stands at the left end."""
+    from matplotlib import ticker
+
+    above = [value for value in values if value > 0] or [1.0]
+    low, high = min(above), max(above)
+    if min(values) <= 0:
+        axes.set_xscale("symlog", linthresh=low)
+        axes.set_xlim(-low / 2, high * 4)
+    else:
+        axes.set_xscale("log")
+        room = 1.5 * (high / low) ** 0.15
+        axes.set_xlim(low / room, high * room)
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1,) if high / low > 8 else (1, 2, 5), numticks=6))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.minorticks_off()
+
+
+class _Figure:
+    """A matplotlib figure in the page's style, closed at the end.
+
+    ``name`` keeps its ids apart from those of other figures, ``models`` make its legend.
+    """
+
+    def __init__(self, name: str, width: float, height: float, models: Sequence[str] = ()) -> None:
+        self.name, self.models = name, [_cut(model, 80) for model in models]
+        longest = 0.095 * max(map(len, self.models), default=0) + 0.7  # inches that a name takes, with its marker
+        self.columns = max(1, min(len(models), int(width / longest), 3))
+        self.size = (width, height + 0.25 * math.ceil(len(models) / self.columns))
+
+    def __enter__(self) -> Self:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        style: dict[str, Any] = _STYLE | {"svg.hashsalt": self.name}
+        self.context = matplotlib.rc_context(style)
+        self.context.__enter__()
+        self.made: Any = pyplot.figure(figsize=self.size, layout="constrained")
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        from matplotlib import pyplot
+
+        pyplot.close(self.made)
+        self.context.__exit__(None, None, None)
+
+    def legend(self) -> None:
+        """A line and a marker for each model, below the axes."""
+        from matplotlib.lines import Line2D
+
+        looks = [_look(at) for at in range(len(self.models))]
+        handles = [Line2D([], [], color=colour, marker=marker, linewidth=2) for colour, marker in looks]
+        self.made.legend(handles, self.models, loc="outside lower center", ncols=self.columns, frameon=False)
+
+    def unclutter(self) -> None:
+        """Hide labels that would cover an earlier one."""
+        self.made.draw_without_rendering()
+        for axes in self.made.axes:
+            kept: list[Any] = []
+            for label in axes.texts:
+                box = label.get_window_extent()
+                label.set_visible(not any(box.overlaps(other) for other in kept))
+                kept += [box] * label.get_visible()
+
+    def svg(self, label: str) -> str:
+        """The figure as an element with a name for those who can't see it."""
+        from markupsafe import escape
+
+        buffer = io.StringIO()
+        self.made.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        svg = buffer.getvalue()
+        svg = re.sub(r"<(metadata|style\b[^>]*)>.*?</(metadata|style)>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+        svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{self.name}-", svg)
+        for stand_in, colour in _THEME.items():
+            svg = svg.replace(stand_in, colour)
+        return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)

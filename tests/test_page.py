@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import axe_playwright_python
 import pytest
-from conftest import make_dataset
-from playwright.sync_api import Page, sync_playwright
+from pages import HOSTILE, made, needs_chromium, opened
+from playwright.sync_api import Page
 
 import harness
 import reports
-from harness.dataset import About
-from harness.result import Leaderboard
+from harness.result import Absence, Leaderboard
+from harness.scale import Needs
+from harness.verdict import Verdict
+from reports import choosing, costs
 
-HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None and "CI" not in os.environ, reason="NOT RUN: no Chromium on this machine (apt-get install chromium)"
-)
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def board(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
-    data = make_dataset()
-    data = replace(data, about=About(name=f"Corpus {HOSTILE}", description=HOSTILE))
-    return harness.evaluate(data, ["hash/128", "hash/64", f"st/no/{HOSTILE}"], store_folder=tmp_path_factory.mktemp("store"))
+def board() -> Leaderboard:
+    return replace(made(), absences=(Absence("st/gone", "failed", "no such model"),))
+
+
+@pytest.fixture(scope="module")
+def verdict(board: Leaderboard) -> Verdict:
+    return harness.choose(board)
 
 
 @pytest.fixture(scope="module")
 def page_file(board: Leaderboard, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return reports.write(board, tmp_path_factory.mktemp("out"))["leaderboard.html"]
+
+
+@pytest.fixture
+def page(page_file: Path) -> Iterator[Page]:
+    with opened(page_file) as page:
+        yield page
+
+
+def column(page: Page, heading: str) -> list[str]:
+    """The texts of the shown rows under a heading, top to bottom."""
+    headings = [text.split(" ")[0] if heading != "95 %" else text for text in page.locator("#leaderboard thead th").all_inner_texts()]
+    place = headings.index(heading)
+    return page.locator(f"#leaderboard tbody tr:not([hidden]) > :nth-child({place + 1})").all_inner_texts()
 
 
 def test_equal_numbers_give_equal_bytes(board: Leaderboard, tmp_path: Path) -> None:
@@ -47,90 +58,210 @@ def test_equal_numbers_give_equal_bytes(board: Leaderboard, tmp_path: Path) -> N
 
 def test_the_page_is_one_small_file_without_addresses(page_file: Path) -> None:
     text = page_file.read_text(encoding="utf-8")
-    assert len(text) < 200_000
+    assert len(text) < 400_000
     assert set(re.findall(r"https?://[^\s\"'<)]+", text)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-    assert not re.search(r"<(link|iframe|object|embed)\b|\bsrc=(?!x)|@import|url\((?!#)", text.replace("&lt;", ""))
+    assert not re.search(r"<(link|iframe|object|embed)\b|\bsrc=|@import|url\((?!#)", text)
+    assert len(ids := re.findall(r'\bid="([^"]+)"', text)) == len(set(ids))
 
 
-def test_markdown_keeps_hostile_text_in_its_cell(board: Leaderboard, tmp_path: Path) -> None:
-    text = reports.write(board, tmp_path)["choosing.md"].read_text(encoding="utf-8")
+def test_markdown_keeps_hostile_text_in_its_cell(tmp_path: Path) -> None:
+    text = reports.write(made(mark=HOSTILE), tmp_path)["choosing.md"].read_text(encoding="utf-8")
     assert "<script>" not in text
-    assert all(line.count("|") == 4 for line in text.splitlines() if line.startswith("| "))
-
-
-def test_the_picks_follow_the_numbers(board: Leaderboard) -> None:
-    best, smallest, tied, cheapest, fastest = harness.choose(board).picks
-    cells = [r for r in board.results if not r.floor]
-    assert best.result is max(cells, key=lambda r: r.mean("ndcg@10"))
-    assert smallest.result is not None
-    assert smallest.result.mean("ndcg@10") >= 0.99 * best.result.mean("ndcg@10")
-    assert not [r for r in cells if r.dim < smallest.result.dim and r.mean("ndcg@10") >= 0.99 * best.result.mean("ndcg@10")]
-    assert cheapest.result is not None
-    assert cheapest.result.cost.document_seconds == min(r.cost.document_seconds for r in cells if r.cost.document_seconds)
-    assert fastest.result in cells
-    may_be_best = {one.result.identity: one.tied for one in harness.choose(board).standings}
-    assert tied.result is not None
-    assert may_be_best[tied.result.identity]
 
 
 def test_a_leaderboard_without_models_still_answers(board: Leaderboard, tmp_path: Path) -> None:
     floors = replace(board, results=tuple(r for r in board.results if r.floor))
-    nothing = replace(board, results=())
+    nothing = replace(board, results=(), slices={})
     for empty in (floors, nothing):
-        text = reports.write(empty, tmp_path)["choosing.md"].read_text(encoding="utf-8")
-        assert "| Best model | nothing | no embedding model was measured |" in text
+        text = reports.write(empty, tmp_path)["leaderboard.html"].read_text(encoding="utf-8")
+        assert "No model to choose: no embedding model was measured." in text
 
 
-@pytest.fixture
-def page(page_file: Path) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM or "chromium", args=FLAGS)
-        page = browser.new_page()
-        seen: list[str] = []
-        page.on("console", lambda message: seen.append(message.text))
-        page.on("pageerror", lambda error: seen.append(str(error)))
-        page.on("request", lambda request: seen.append(request.url) if not request.url.startswith("file:") else None)
-        page.goto(page_file.as_uri())
-        yield page
-        assert not seen, f"the page complained or asked for something: {seen}"
-        browser.close()
-
-
-def column(page: Page, heading: str) -> list[str]:
-    at = page.locator("#leaderboard thead th").all_inner_texts()
-    place = next(i for i, text in enumerate(at) if text.startswith(heading))
-    return page.locator(f"#leaderboard tbody tr > :nth-child({place + 1})").all_inner_texts()
+def test_the_command_measures_the_same_again(board: Leaderboard) -> None:
+    needs = Needs(documents=5_000_000, max_p95_ms=20.5, commercial=True)
+    words = costs.reproduce(board, harness.choose(board, needs))["command"].replace("\\\n", "").split()
+    assert words == [
+        *("bakeoff", "eval", "DATA", "--model", "made/large", "--model", "made/small", "--model", "st/gone", "--split", "test"),
+        *("--metric", "ndcg@10", "--documents", "5000000", "--max-p95-ms", "20.5", "--commercial"),
+    ]
 
 
 @needs_chromium
-def test_hostile_text_stays_text(page: Page) -> None:
-    assert page.title() == f"Choosing a model for Corpus {HOSTILE} – bakeoff"
-    assert page.locator("h1").inner_text() == f"Choosing a model for Corpus {HOSTILE}"
-    assert page.locator("img").count() == 0
-    assert HOSTILE in page.locator("#absences").inner_text()
+def test_the_first_screen_is_the_answer(page: Page, verdict: Verdict) -> None:
+    pick = verdict.picks[0]
+    assert pick.result is not None
+    assert page.locator(".take").inner_text() == f"Take {pick.result.name}"
+    assert f"{pick.mean:.3f} (95 % interval {pick.low:.3f} to {pick.high:.3f}" in page.locator(".answer").inner_text()
+    assert f"expect {pick.expected:.3f}." in page.locator(".answer").inner_text()
+    assert f"{pick.expected:.3f}" != f"{pick.mean:.3f}"
+    assert page.locator(".answer").bounding_box()["y"] < 200  # type: ignore[index]
+    bodies = page.locator("#choosing tbody").all()
+    for body, one in zip(bodies, verdict.picks, strict=True):
+        text = body.inner_text()
+        assert text.startswith(one.task)
+        assert one.reason in text
+        if one.result is None:
+            assert body.locator("tr.nothing").count() == 1
+        else:
+            assert all(part in text.split() or " " in part for part in choosing.row(one)[3:-1])
+            assert f"{one.mean:.3f} {one.low:.3f} to {one.high:.3f}" in text
+            assert one.result.name in text
+    assert verdict.certainty in page.locator(".certainty").inner_text()
+    assert all(one.reason in page.locator("#extremes").inner_text() for one in verdict.extremes)
+
+
+@needs_chromium
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    hostile = replace(made(mark=HOSTILE), absences=(Absence(f"st/{HOSTILE}", "failed", HOSTILE),))
+    path = reports.write(hostile, tmp_path)["leaderboard.html"]
+    assert path.read_text(encoding="utf-8").count("</script>") == 4  # two of code, two of data
+    with opened(path) as page:
+        page.locator(".query summary").first.click()
+        page.locator(".inside").wait_for()
+        assert page.title() == f"Choosing a model for made{HOSTILE} – bakeoff"
+        assert page.locator("h1").inner_text() == f"Choosing a model for made{HOSTILE}"
+        assert page.locator("img, script[src]").count() == 0
+        shown = page.locator(".query").first.inner_text()
+        assert shown.count(HOSTILE) > 30  # query, id, tags, models, and id and text of every document
+        for place in ("#absences", "#leaderboard", "#choosing", "#slices", "#duels", "#filter-slice", "#reproduce"):
+            assert HOSTILE in (page.locator(place).text_content() or ""), place
 
 
 @needs_chromium
 def test_headings_sort_by_number_and_back_by_keyboard(page: Page) -> None:
     first = [float(text) for text in column(page, "ndcg@10")]
     assert first == sorted(first, reverse=True)
-    button = page.locator("#leaderboard th button", has_text="ndcg@10")
-    button.focus()
+    page.locator("#leaderboard th button", has_text="ndcg@10").focus()
     page.keyboard.press("Enter")
     assert [float(text) for text in column(page, "ndcg@10")] == sorted(first)
     assert page.locator("#leaderboard th[aria-sort=ascending]").inner_text().startswith("ndcg@10")
     page.locator("#leaderboard th button", has_text="dim").first.click()
     dims = [int(text.rstrip("*")) for text in column(page, "dim") if text != "–"]
     assert dims == sorted(dims, reverse=True)
-    assert column(page, "dim")[-2:] == ["–", "–"]  # what has no number comes last
+    page.locator("#leaderboard th button", has_text="dim").first.click()
+    assert column(page, "dim")[-2:] == ["–", "–"]  # what has no number comes last, either way
     page.locator("#leaderboard th button", has_text="model").click()
     assert column(page, "model") == sorted(column(page, "model"))
 
 
 @needs_chromium
+def test_rows_are_filtered_by_model_dimension_and_precision(page: Page) -> None:
+    shown = page.locator("#shown")
+    page.get_by_label("Model", exact=True).press_sequentially("SMALL")
+    assert column(page, "model") == ["made/small", "made/small"]
+    assert shown.inner_text() == "2 of 6 variants, on all queries."
+    page.get_by_label("Dimension", exact=True).select_option("64")
+    assert column(page, "dim") == ["64"]
+    page.get_by_role("button", name="Reset").click()
+    assert len(column(page, "dim")) == 6
+    page.get_by_label("Precision").select_option("int8")
+    assert column(page, "dim") == ["64", "64"]
+    page.get_by_label("Dimension", exact=True).select_option("best")
+    assert len(column(page, "model")) == len(set(column(page, "model")))
+    page.get_by_label("Model", exact=True).fill("nothing like it")
+    assert shown.inner_text() == "0 of 6 variants, on all queries."
+    assert shown.get_attribute("aria-live") == "polite"
+
+
+@needs_chromium
+def test_a_slice_shows_its_own_figures_and_sorts_by_them(page: Page, verdict: Verdict) -> None:
+    before = column(page, "ndcg@10")
+    slices = {f"{one.name}: {one.value} ({one.queries})": one for one in verdict.slices}
+    for label, one in slices.items():
+        page.get_by_label("Queries").select_option(label)
+        assert one.means is not None
+        assert one.bounds is not None
+        expected = sorted(zip(one.means, one.bounds, strict=True), key=lambda pair: -pair[0])
+        assert column(page, "ndcg@10") == [f"{mean:.4f}" for mean, _ in expected]
+        assert sorted(column(page, "95 %")) == sorted(f"{low:.3f}–{high:.3f}" for low, high in one.bounds)
+        assert label in page.locator("#shown").inner_text()
+        widest = max(high for _, high in one.bounds)
+        drawn = page.locator("#leaderboard td.bar").first.evaluate("cell => parseFloat(cell.style.getPropertyValue('--high'))")
+        assert drawn == pytest.approx(100 * expected[0][1][1] / widest, abs=0.1)
+    page.get_by_role("button", name="Reset").click()
+    assert column(page, "ndcg@10") == before
+
+
+@needs_chromium
+def test_the_front_and_what_breaks_a_constraint_are_marked(board: Leaderboard, tmp_path: Path) -> None:
+    needs = Needs(max_ram_gb=4 * 64 * 400 / 1e9)  # what 64 dimensions take
+    chosen = harness.choose(board, needs)
+    with opened(reports.write(board, tmp_path, needs)["leaderboard.html"]) as page:
+        assert [text.startswith("◆") for text in column(page, "front")] == [one.front for one in chosen.standings]
+        assert [text.startswith("=") for text in column(page, "best?")] == [one.tied for one in chosen.standings]
+        broken = [one.broken.get("max_ram_gb") for one in chosen.standings]
+        assert any(broken)
+        assert [text.partition(": ")[2] or None for text in column(page, "excluded")] == broken
+        assert choosing.constraints(chosen)[0] in page.locator("main").inner_text()
+
+
+@needs_chromium
+def test_duels_and_slices_are_those_of_the_verdict(page: Page, verdict: Verdict) -> None:
+    names = [one.result.name for one in verdict.best_cells()]
+    for duel in verdict.duels:
+        row, place = names.index(duel.one.name), names.index(duel.other.name)
+        cell = page.locator("#duels tbody tr").nth(row).locator("td").nth(place)
+        assert cell.inner_text() == f"{duel.comparison.wins}–{duel.comparison.losses}"
+        assert ("sure" in (cell.get_attribute("class") or "")) == (duel.p <= 0.05)
+        back = page.locator("#duels tbody tr").nth(place).locator("td").nth(row)
+        assert back.inner_text() == f"{duel.comparison.losses}–{duel.comparison.wins}"
+    best = [verdict.standings.index(one) for one in verdict.best_cells()]
+    lines = page.locator("#slices tbody tr:not(.group)").all()
+    for line, one in zip(lines, verdict.slices, strict=True):
+        assert line.locator("td").all_inner_texts() == [f"{one.queries}", *(f"{(one.means or ())[at]:.3f}" for at in best)]
+
+
+@needs_chromium
 def test_everything_is_reachable_on_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
+    page.locator(".query summary").first.click()
+    page.locator(".inside").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    contrast: Any = page.evaluate("getComputedStyle(document.body).color !== getComputedStyle(document.body).backgroundColor")
-    assert contrast
-    assert page.locator("svg[role=img]").get_attribute("aria-label") == "ndcg@10 by dimension, one line per model"
+    labels = [svg.get_attribute("aria-label") or "" for svg in page.locator("svg[role=img]").all()]
+    assert [label.split(",")[0] for label in labels] == [
+        "ndcg@10 by dimension",
+        "milliseconds for one query alone",
+        "ndcg@10 against p95 ms of one query",
+    ]
+
+
+@needs_chromium
+def test_without_scripts_the_figures_are_there_and_the_filters_are_not(page_file: Path) -> None:
+    with opened(page_file, java_script_enabled=False) as page:
+        assert len(column(page, "ndcg@10")) == 6
+        assert not page.locator("#filters").is_visible()
+        assert page.locator("noscript").is_visible()
+
+
+@needs_chromium
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("dark", 360)])
+def test_axe_finds_nothing_serious(board: Leaderboard, tmp_path: Path, scheme: str, width: int) -> None:
+    path = reports.write(board, tmp_path, Needs(max_ram_gb=4 * 64 * 400 / 1e9))["leaderboard.html"]
+    viewport = {"width": width, "height": 800}
+    with opened(path, bypass_csp=True, color_scheme=scheme, viewport=viewport) as page:
+        page.locator(".query summary").first.click()
+        page.locator(".inside").wait_for()
+        page.locator("summary", has_text="What the columns mean").click()
+        page.add_script_tag(content=AXE)
+        found: Any = page.evaluate("axe.run()")
+        bad = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+        assert not [(one["id"], [node["html"][:120] for node in one["nodes"]][:3]) for one in bad]
+        assert len(found["passes"]) > 20
+
+
+@needs_chromium
+def test_print_clips_nothing_and_leaves_out_what_can_only_be_pressed(tmp_path: Path) -> None:
+    long = made(specs=[f"st/sentence-transformers/a-rather-long-name-{at}" for at in range(8)])
+    with opened(reports.write(long, tmp_path)["leaderboard.html"]) as page:
+        _printed(page)
+
+
+def _printed(page: Page) -> None:
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 1032, "height": 740})  # A4 across, less the margins
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".scroll").evaluate_all("all => all.filter(one => getComputedStyle(one).overflowX !== 'visible').length") == 0
+    assert page.locator("table, svg").evaluate_all("all => all.filter(one => one.getBoundingClientRect().right > innerWidth).length") == 0
+    assert not page.locator("#filters").is_visible()
+    assert page.locator("details dl").first.is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"  # ink on paper, in the dark too

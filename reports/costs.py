@@ -1,0 +1,88 @@
+"""What each model costs at the user's scale, where it was measured, and the command that measures it again."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import fields
+from typing import Any
+
+from harness.picks import hours
+from harness.result import Leaderboard
+from harness.scale import Needs
+from harness.verdict import Standing, Verdict
+from reports import choosing
+from reports.table import NOTHING
+
+_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+
+
+def costs(verdict: Verdict) -> list[dict[str, Any]]:
+    """A line for each model's best cell and for every cell that was picked, best first."""
+    picked: dict[str, list[str]] = {}
+    for pick in verdict.picks:
+        if pick.result is not None:
+            picked.setdefault(pick.result.identity, []).append(pick.task)
+    best = {one.result.identity for one in verdict.best_cells()}
+    shown = [one for one in verdict.standings if one.result.identity in best | picked.keys()]
+    return [_line(one, picked.get(one.result.identity, [])) for one in shown]
+
+
+def _line(one: Standing, tasks: list[str]) -> dict[str, Any]:
+    bill = one.bill
+    figures = [
+        size(bill.bytes),
+        choosing.p95(bill),
+        _usd(bill.embed_usd),
+        NOTHING if bill.embed_hours is None else hours(bill.embed_hours),
+        _usd(bill.month_usd),
+        _usd(bill.year_usd),
+    ]
+    return {"name": one.result.name, "floor": one.result.floor, "tasks": ", ".join(tasks), "figures": figures}
+
+
+def size(count: float | None) -> str:
+    """Bytes in the unit that suits them."""
+    if count is None:
+        return NOTHING
+    return next((f"{count / unit:,.3g} {name}" for name, unit in _UNITS if count >= unit), f"{count:,.0f} B")
+
+
+def _usd(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:,.2f}"
+
+
+def environment(board: Leaderboard) -> list[tuple[str, str]]:
+    """Each fact of where the cells were measured; several values where cells came from several runs."""
+    seen: dict[str, list[str]] = {}
+    for result in board.results:
+        for name, value in [*result.environment.items(), ("device of the search", result.device)]:
+            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+            if text not in seen.setdefault(name, []):
+                seen[name].append(text)
+    times = sorted(seen.pop("measured", []))
+    shown = [(name.replace("_", " "), "; ".join(texts)) for name, texts in seen.items()]
+    return [*shown, ("measured", times[0] if times[:1] == times[-1:] else f"{times[0]} to {times[-1]}")] if times else shown
+
+
+def reproduce(board: Leaderboard, verdict: Verdict) -> dict[str, Any]:
+    """The command that measures the same cells, and what they are."""
+    specs = list(dict.fromkeys([*(one.spec for one in board.results if not one.floor), *(one.spec for one in board.absences)]))
+    words = ["bakeoff eval DATA", *(f"--model {shlex.quote(spec)}" for spec in specs), f"--split {shlex.quote(board.dataset['split'])}"]
+    if board.results:
+        words.append(f"--metric {','.join(board.results[0].scores)}")
+    dims: dict[str, list[str]] = {}
+    for result in sorted(board.results, key=lambda one: -one.dim):
+        if result.dim:
+            dims.setdefault(result.spec, []).append(str(result.dim))
+    return {"command": " \\\n  ".join([*words, *_options(verdict.needs)]), "dims": {spec: ", ".join(found) for spec, found in dims.items()}}
+
+
+def _options(needs: Needs) -> list[str]:
+    """The user's needs as options, those that differ from their defaults."""
+    found = []
+    for field in fields(needs):
+        value = getattr(needs, field.name)
+        if value != field.default:
+            option = f"--{field.name.replace('_', '-')}"
+            found.append(option if value is True else f"{option} {value:.15g}")
+    return found
