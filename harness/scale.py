@@ -133,16 +133,16 @@ def broken(result: Result, at_scale: Bill, needs: Needs) -> dict[str, str]:
     """The constraints that a cell does not keep, or cannot be shown to keep: name -> why. Empty means eligible."""
     found: dict[str, str] = {}
     limits = (
-        ("max_p95_ms", at_scale.p95_ms, "p95 {:.3g} ms", 1.0),
-        ("max_ram_gb", at_scale.bytes, "index {:.3g} GB", 1e9),
-        ("max_usd_per_month", at_scale.month_usd, "{:.2f} USD a month", 1.0),
+        ("max_p95_ms", at_scale.p95_ms, "p95 {:.3g} ms", "latency", 1.0),
+        ("max_ram_gb", at_scale.bytes, "index {:.3g} GB", "size", 1e9),
+        ("max_usd_per_month", at_scale.month_usd, "{:.2f} USD a month", "price", 1.0),
     )
-    for name, value, text, unit in limits:
+    for name, value, text, unknown, unit in limits:
         limit = getattr(needs, name)
         if limit is None:
             continue
         if value is None:
-            found[name] = f"{name.removeprefix('max_')} was not measured"
+            found[name] = f"{unknown} was not measured"
         elif value / unit > limit:
             found[name] = text.format(value / unit)
     licence = str(result.model.get("licence", ""))

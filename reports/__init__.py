@@ -26,7 +26,7 @@ def write(board: Leaderboard, folder: Path, needs: Needs | None = None) -> dict[
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         half = folder / f".half-{name}"
-        half.write_text(text, encoding="utf-8")
+        half.write_text(text, encoding="utf-8", errors="replace")  # half a surrogate pair is no reason to lose a page
         half.replace(folder / name)
     if page.QUERIES not in texts:
         (folder / page.QUERIES).unlink(missing_ok=True)

@@ -28,7 +28,7 @@ def test_eval_writes_everything_and_shows_the_table(corpus: Path, tmp_path: Path
     done = bakeoff("eval", corpus, "-m", "hash/64", "--dims", "64,32", "--metric", "mrr@5", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        *("results", "summary.json", "leaderboard.csv", "choosing.md", "leaderboard.html"),
+        *("results", "summary.json", "evidence.json", "leaderboard.csv", "choosing.md", "leaderboard.html"),
     }
     assert "hash/64" in done.stdout
     assert "mrr@5" in done.stdout
@@ -36,7 +36,7 @@ def test_eval_writes_everything_and_shows_the_table(corpus: Path, tmp_path: Path
     rows = list(csv.DictReader((tmp_path / "out" / "leaderboard.csv").read_text(encoding="utf-8").splitlines()))
     assert [(row["model"], row["dim"]) for row in rows if row["model"] == "hash/64"] == [("hash/64", "64"), ("hash/64", "32")]
     choosing = (tmp_path / "out" / "choosing.md").read_text()
-    assert "| Best model | `hash/64 @ 64` |" in choosing
+    assert "| Overall | hash/64 @ " in choosing
     assert "can be the best" in choosing or "tied for best" in choosing
 
 

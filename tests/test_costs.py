@@ -11,6 +11,7 @@ import pytest
 from conftest import make_dataset
 
 import harness
+import reports
 from harness import runner
 from harness.dataset import Dataset, Document, Query
 from harness.embedder import Embedded, Item, Role, Settings
@@ -114,5 +115,7 @@ def test_a_cut_answer_is_one_of_the_best_that_is_longer_than_the_model_reads(tmp
 def test_half_a_character_in_a_text_does_not_lose_the_results(tmp_path: Path) -> None:
     data = Dataset.build("odd", [Document("d", "half \ud800 a sign"), Document("e", "whole")], [Query("q", "sign \ud800")], {"q": {"d": 1}})
     board = harness.evaluate(data, ["hash/64"], out=tmp_path)
+    page = reports.write(board, tmp_path)["leaderboard.html"]
+    assert "sign ?" in page.read_text(encoding="utf-8") or "\\ud800" in page.read_text(encoding="utf-8")
     assert harness.load(tmp_path).queries == board.queries == {"q": "sign \ud800"}
     assert harness.load(tmp_path).documents["d"] == "half \ud800 a sign"

@@ -131,9 +131,9 @@ def test_each_constraint_that_is_not_kept_says_why() -> None:
 def test_what_was_not_measured_cannot_be_shown_to_keep_a_limit() -> None:
     needs = Needs(max_p95_ms=1e9, max_ram_gb=1e9, max_usd_per_month=1e9)
     assert broken(cell("m/a", FOUR), a_bill(None, None, None), needs) == {
-        "max_p95_ms": "p95_ms was not measured",
-        "max_ram_gb": "ram_gb was not measured",
-        "max_usd_per_month": "usd_per_month was not measured",
+        "max_p95_ms": "latency was not measured",
+        "max_ram_gb": "size was not measured",
+        "max_usd_per_month": "price was not measured",
     }
 
 

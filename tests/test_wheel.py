@@ -27,7 +27,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_packages_catalog_templates_and_small_datasets(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
-        *("harness/cli.py", "providers/catalog.toml", "reports/templates/leaderboard.html"),
+        *(
+            "harness/cli.py",
+            "providers/catalog.toml",
+            "reports/templates/leaderboard.html",
+            "reports/templates/page.css",
+            "reports/templates/queries.js",
+        ),
         *("harness/_datasets/quickstart/corpus.jsonl", "harness/_datasets/quickstart/qrels/test.tsv"),
         "harness/_datasets/pystdlib/build.py",
     } <= names
