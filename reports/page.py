@@ -19,7 +19,7 @@ LARGEST = 3_000_000
 def html(board: Leaderboard, verdict: Verdict) -> dict[str, str]:
     """Render the page, and the page of the queries where both together would be too large: name -> HTML."""
     context = _context(board, verdict)
-    bare = len(_render(PAGE, context, drilldown="").encode())
+    bare = len(_render(PAGE, context, drilldown="").encode("utf-8", "replace"))
     smaller = (script_json(drilldown.data(board, verdict, *step)) for step in drilldown.LADDER)
     fits = next((text for text in smaller if bare + len(text.encode()) < LARGEST), None)
     if fits is not None:
