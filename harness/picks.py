@@ -158,67 +158,59 @@ def _pick(
         nearest = min(models, key=lambda result: len(broken[result.identity]))
         why = "; ".join(broken[nearest.identity].values())
         return Pick(task=task, queries=len(ids), reason=f"nothing measured keeps the constraints; the nearest is {nearest.name}: {why}")
-    place = {query: row for row, query in enumerate(eligible[0].query_ids)}
-    scores = score_matrix(eligible, board.headline)[[place[query] for query in ids]]
-    costs = [aim.of(bills[result.identity]) for result in eligible]
-    means = scores.mean(axis=0)
-    order = sorted(range(len(eligible)), key=lambda at: (costs[at], -means[at]))
-    cheaper = sorted(set(costs))
+    scores = _on(ids, eligible, board.headline)
+    own = [bills[result.identity] for result in eligible]
+    means, costs = scores.mean(axis=0), [aim.of(bill) for bill in own]
     tied = stats.tied_for_best(scores)
     group = tied | stats.shown_to_lose_at_most(scores, aim.give_up)
-    inside = [at for at in order if group[at]]
-    chosen = inside[0]
-    second = inside[1] if len(inside) > 1 else next((int(at) for at in np.argsort(-means, kind="stable") if at != chosen), None)
+    inside = sorted(np.flatnonzero(group), key=lambda at: (costs[at], -means[at]))
+    others = [*inside[1:], *(at for at in np.argsort(-means, kind="stable") if at != inside[0])]
+    chosen, ranks = int(inside[0]), sorted(set(costs))
     low, high = stats.intervals(scores[:, [chosen]], strata(board, ids))[0]
-    result = eligible[chosen]
     return Pick(
         task=task,
         queries=len(ids),
-        reason=_reason(board, aim, ids, scores, group, chosen, eligible, bills),
-        result=result,
+        reason=_reason(aim, eligible, own, scores, len(inside), chosen) + _floor(board, ids, float(means[chosen])),
+        result=eligible[chosen],
         mean=float(means[chosen]),
         low=float(low),
         high=float(high),
         rough=bool(stats.rough(scores[:, [chosen]])[0]),
-        expected=float(means[chosen]) - stats.optimism(scores, [cheaper.index(cost) for cost in costs], tied, aim.give_up),
-        tied=int(group.sum()),
-        runner_up=None if second is None else eligible[second],
-        bill=bills[result.identity],
+        expected=float(means[chosen]) - stats.optimism(scores, [ranks.index(cost) for cost in costs], tied, aim.give_up),
+        tied=len(inside),
+        runner_up=eligible[others[0]] if others else None,
+        bill=own[chosen],
     )
 
 
-def _reason(
-    board: Leaderboard,
-    aim: _Aim,
-    ids: Sequence[str],
-    scores: Floats,
-    group: np.ndarray,
-    chosen: int,
-    eligible: Sequence[Result],
-    bills: Mapping[str, Bill],
-) -> str:
+def _on(ids: Sequence[str], cells: Sequence[Result], measure: str) -> Floats:
+    """Per-query scores ``(len(ids), cells)`` on some of the queries."""
+    place = {query: row for row, query in enumerate(cells[0].query_ids)}
+    return score_matrix(cells, measure)[[place[query] for query in ids]]
+
+
+def _reason(aim: _Aim, cells: Sequence[Result], bills: Sequence[Bill], scores: Floats, tied: int, chosen: int) -> str:
+    """Why ``chosen``, one of ``tied`` cells, in one sentence made from the numbers; ``scores`` are ``(queries, cells)``."""
     means = scores.mean(axis=0)
-    best, result = int(means.argmax()), eligible[chosen]
-    own, top = bills[result.identity], bills[eligible[best].identity]
-    cost = aim.telling(own, top)
-    if group.sum() > 1:
-        lose = f", or that lose at most {100 * aim.give_up:g} %" if aim.give_up else ""
-        text = f"the {aim.superlative} of {int(group.sum())} that {len(ids):,} queries can't tell from the best{lose}: {cost.said(own)}"
-        if best != chosen:
-            text += f"; {eligible[best].name} is {means[best] - means[chosen]:.3f} ahead, with {cost.said(top)}"
-    elif len(eligible) == 1:
-        text = "the only one to choose from"
-    else:
-        rival = int(np.argsort(-means, kind="stable")[1])
-        gap = stats.compare(scores[:, [chosen]], scores[:, rival])[0]
-        text = f"the only one that can be best: {gap.difference:.3f} ({gap.low:.3f} to {gap.high:.3f}) ahead of {eligible[rival].name}"
+    best, *_ = order = [int(at) for at in np.argsort(-means, kind="stable")]
+    if len(cells) == 1:
+        return "the only one to choose from"
+    if tied == 1:
+        gap = stats.compare(scores[:, [chosen]], scores[:, order[1]])[0]
+        return f"the only one that can be best: {gap.difference:.3f} ({gap.low:.3f} to {gap.high:.3f}) ahead of {cells[order[1]].name}"
+    cost = aim.telling(bills[chosen], bills[best])
+    lose = f", or that lose at most {100 * aim.give_up:g} %" if aim.give_up else ""
+    text = f"the {aim.superlative} of {tied} that {len(scores):,} queries can't tell from the best{lose}: {cost.said(bills[chosen])}"
+    if best == chosen:
+        return text
+    return f"{text}; {cells[best].name} is {means[best] - means[chosen]:.3f} ahead, with {cost.said(bills[best])}"
+
+
+def _floor(board: Leaderboard, ids: Sequence[str], mean: float) -> str:
+    """What to add where BM25 is at least as good."""
     floor = next((one for one in board.results if one.floor and one.spec != "random"), None)
-    if floor is not None:
-        place = {query: row for row, query in enumerate(floor.query_ids)}
-        alone = float(floor.scores[board.headline][[place[query] for query in ids]].mean())
-        if alone >= means[chosen]:
-            text += f"; but {floor.name} reaches {alone:.3f}: use it alone or in a hybrid"
-    return text
+    alone = -1.0 if floor is None else float(_on(ids, [floor], board.headline).mean())
+    return f"; but {floor.name} reaches {alone:.3f}: use it alone or in a hybrid" if floor and alone >= mean else ""
 
 
 def prices(board: Leaderboard, needs: Needs, broken: Mapping[str, Mapping[str, str]]) -> tuple[Price, ...]:
