@@ -127,8 +127,8 @@ def evaluate(
         progress=Silent() if quiet else console.Bars() if sys.stderr.isatty() else console.Lines(),
         needs=needs,
     )
-    paths = write(board, folder, needs)
     verdict = choose(board, needs)
+    paths = write(board, folder, verdict)
     console.show(board, verdict, columns(board, verdict))
     click.echo(f"page: {paths['leaderboard.html']}")
     sys.exit(1 if board.failed else 0)
@@ -145,8 +145,8 @@ def show(folder: Path, needs: Needs) -> None:
     from reports.table import columns
 
     board = result.load(folder)
-    write(board, folder, needs)
     verdict = choose(board, needs)
+    write(board, folder, verdict)
     console.show(board, verdict, columns(board, verdict))
 
 

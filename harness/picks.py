@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness import stats
 from harness.metrics import Floats
@@ -17,6 +18,7 @@ from harness.slices import TASKS, tag_slice
 OVERALL, FAST, SMALL, VALUE = "Overall", "Latency-critical", "Storage-critical", "Best value for money"
 TOLERANCE = 0.01
 """The share of the best mean that a smaller dimension may lose and still be recommended."""
+Tied = dict[tuple[str, ...], NDArray[np.bool_]]
 _SMALLEST_STRATUM = 20  # queries: kinds with fewer are one stratum together
 _NO_QUERIES = "this corpus has no such queries"
 
@@ -137,16 +139,21 @@ def picks(board: Leaderboard, needs: Needs, bills: Mapping[str, Bill], broken: M
         VALUE: _Aim("cheapest", _MONEY, needs.give_up),
     }
     everything = board.results[0].query_ids if board.results else ()
-    found = []
-    for task, aim in aims.items():
-        ids = board.tasks.get(task, ()) if task in TASKS else everything
-        found.append(_pick(board, task, aim, ids, bills, broken))
-    return tuple(found)
+    queries = {task: tuple(board.tasks.get(task, ())) if task in TASKS else everything for task in aims}
+    tied: Tied = {}
+    return tuple(_pick(board, task, aim, queries[task], bills, broken, tied) for task, aim in aims.items())
 
 
 def _pick(
-    board: Leaderboard, task: str, aim: _Aim, ids: Sequence[str], bills: Mapping[str, Bill], broken: Mapping[str, Mapping[str, str]]
+    board: Leaderboard,
+    task: str,
+    aim: _Aim,
+    ids: tuple[str, ...],
+    bills: Mapping[str, Bill],
+    broken: Mapping[str, Mapping[str, str]],
+    known: Tied,
 ) -> Pick:
+    """Answer one row; ``known`` keeps the tied groups for the next row that asks the same queries."""
     models = [result for result in board.results if not result.floor]
     eligible = [result for result in models if not broken[result.identity]]
     if not models:
@@ -161,7 +168,9 @@ def _pick(
     scores = _on(ids, eligible, board.headline)
     own = [bills[result.identity] for result in eligible]
     means, costs = scores.mean(axis=0), [aim.of(bill) for bill in own]
-    tied = stats.tied_for_best(scores)
+    if ids not in known:
+        known[ids] = stats.tied_for_best(scores)
+    tied = known[ids]
     group = tied | stats.shown_to_lose_at_most(scores, aim.give_up)
     inside = sorted(np.flatnonzero(group), key=lambda at: (costs[at], -means[at]))
     others = [*inside[1:], *(at for at in np.argsort(-means, kind="stable") if at != inside[0])]

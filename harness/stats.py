@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -77,15 +78,22 @@ def _bca_share(tail: float, shift: float, acceleration: float) -> float:
 
 def _bootstrap_means(scores: Floats, strata: Strata | None, resamples: int, seed: int) -> Floats:
     """Means of queries drawn with replacement, stratum by stratum, ``(resamples, variants)``."""
-    blocks = [min(_BLOCK, resamples - start) for start in range(0, resamples, _BLOCK)]
-    rng, count = np.random.default_rng(seed), len(scores)
-    groups = [np.arange(count)] if strata is None else [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
-    return np.concatenate([sum((_draw(rng, len(g), block) @ scores[g] for g in groups), np.zeros(())) / count for block in blocks])
+    groups = [np.arange(len(scores))] if strata is None else [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    drawn, ordered = _draws(tuple(map(len, groups)), resamples, seed), scores[np.concatenate(groups)]
+    return np.concatenate([drawn[start : start + _BLOCK] @ ordered / len(scores) for start in range(0, resamples, _BLOCK)])
 
 
-def _draw(rng: np.random.Generator, count: int, resamples: int) -> NDArray[np.int64]:
-    """How often each of ``count`` queries is drawn, ``(resamples, count)``."""
-    return rng.multinomial(count, np.full(count, 1 / count), size=resamples)
+@lru_cache(maxsize=4)
+def _draws(sizes: tuple[int, ...], resamples: int, seed: int) -> NDArray[np.uint8]:
+    """How often each query is drawn, ``(resamples, sum of sizes)``, as many times from each group as it has queries.
+
+    The latest are kept: a verdict asks for the same ones many times.
+    """
+    rng = np.random.default_rng(seed)
+    parts = [
+        rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(np.uint8) for size in sizes
+    ]  # over 255 at odds of 1/255!
+    return np.concatenate(parts, axis=1)
 
 
 def _sign_flips(count: int, resamples: int, seed: int) -> NDArray[np.float32]:
@@ -175,7 +183,7 @@ def optimism(scores: Floats, ranks: Sequence[int], tied: NDArray[np.bool_], give
     one_tail = _NORMAL.inv_cdf(1 - (1 - LEVEL) / max(len(means) - 1, 1))
     z = min(max(one_tail, ratios[tied].max()), ratios[~tied].min(initial=math.inf))
     margins = np.maximum(z * errors, give_up * means.max() - _NORMAL.inv_cdf((1 + LEVEL) / 2) * errors)
-    drawn = _draw(np.random.default_rng(seed), count, _BLOCK) @ scores / count  # (resamples, variants)
+    drawn = _draws((count,), _BLOCK, seed) @ scores / count  # (resamples, variants)
     behind = drawn.max(axis=1, keepdims=True) - drawn
     step = behind.max() + 1  # a rank outweighs any difference of means
     picked = np.argmin(np.where(behind <= margins, step * np.asarray(ranks) + behind, np.inf), axis=1)

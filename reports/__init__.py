@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.result import Leaderboard
-from harness.scale import Needs
-from harness.verdict import choose
+from harness.verdict import Verdict, choose
 from reports import choosing, page, table
 
 __all__ = ["write"]
 
 
-def write(board: Leaderboard, folder: Path, needs: Needs | None = None) -> dict[str, Path]:
-    """Write leaderboard.csv, choosing.md and leaderboard.html, for the user's ``needs``; returns name -> path.
+def write(board: Leaderboard, folder: Path, verdict: Verdict | None = None) -> dict[str, Path]:
+    """Write leaderboard.csv, choosing.md and leaderboard.html; returns name -> path.
 
-    Where the page would be too large, its queries go to queries.html. Each file appears whole or not at all.
+    ``verdict`` is the board's under the user's needs (harness.choose); None for one without needs. Where the page would be
+    too large, its queries go to queries.html. Each file appears whole or not at all.
     """
-    verdict = choose(board, needs)
+    verdict = verdict or choose(board)
     texts = {
         "leaderboard.csv": table.csv(board),
         "choosing.md": choosing.markdown(board, verdict),
