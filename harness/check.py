@@ -19,6 +19,7 @@ from harness import stats
 from harness.errors import HarnessError, OptionError, nearest
 from harness.metrics import Floats, Measure
 from harness.result import Leaderboard, Result, whole_or_nothing
+from harness.slices import BM25, of_others
 
 SCHEMA = 1
 ALL, EACH = "all", "each"
@@ -149,7 +150,11 @@ def save_baseline(board: Leaderboard, path: Path, cells: Sequence[str] = ()) -> 
         "dataset": board.dataset["name"],
         "split": board.dataset["split"],
         "fingerprint": board.dataset["fingerprint"],
-        "slices": {by: {value: list(ids) for value, ids in values.items()} for by, values in board.slices.items() if by != "BM25"},
+        "slices": {
+            by: {value: list(ids) for value, ids in values.items()}
+            for by, values in board.slices.items()
+            if by != BM25 and not of_others(by, {result.spec for result in chosen})
+        },
         "queries": dict(board.queries),
         "cells": [
             {

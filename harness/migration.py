@@ -18,6 +18,7 @@ from harness.errors import OptionError, nearest
 from harness.metrics import UNJUDGED, Floats
 from harness.result import SUMMARY, Leaderboard, Result, load, score_matrix
 from harness.scale import Bill, Needs, bill
+from harness.slices import BM25, of_others
 
 Keeps = Literal["yes", "no", "can't tell"]
 MARGIN = 0.01
@@ -206,7 +207,7 @@ def _slices(board: Leaderboard, old: Result, new: Result, before: Floats, after:
     place = {query: row for row, query in enumerate(new.query_ids)}
     deltas = []
     for by, values in board.slices.items():
-        if by == "BM25" and (old.floor or new.floor):
+        if of_others(by, {old.spec, new.spec}) or (by == BM25 and (old.floor or new.floor)):
             continue  # what BM25 misses was chosen by its own score: anything looks better there
         for value, ids in values.items():
             rows = [place[query] for query in ids]

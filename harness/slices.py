@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ Slices = dict[str, dict[str, tuple[str, ...]]]
 """What is sliced by -> value -> ids of the queries, in the dataset's order."""
 QUERY_WORDS = ((4, "1 to 4 words"), (12, "5 to 12 words"), (None, "over 12 words"))
 DOCUMENT_WORDS = ((256, "up to 256 words"), (1000, "257 to 1,000 words"), (None, "over 1,000 words"))
-QUERY_LENGTH, ANSWER_LENGTH, BM25 = "query length", "answer length", "BM25"
+QUERY_LENGTH, ANSWER_LENGTH, BM25, CUT_BY = "query length", "answer length", "BM25", "answer cut by "
 FOUND_WITHIN = 10
 TASKS = ("English general", "Multilingual", "Code search", "Long context", "Multimodal (text + image)")
 ENGLISH, MULTILINGUAL, CODE, LONG, MULTIMODAL = TASKS
@@ -48,7 +48,7 @@ def slices(dataset: Dataset, results: Sequence[Result] = ()) -> Slices:
                 _put(found, BM25, f"{'finds' if np.any(grades[:FOUND_WITHIN] > 0) else 'misses'} it in {FOUND_WITHIN}", id_)
     for spec, result in {result.spec: result for result in results if any(result.answer_cut or ())}.items():
         for id_, cut in zip(result.query_ids, result.answer_cut or (), strict=True):
-            _put(found, f"answer cut by {spec}", "yes" if cut else "no", id_)
+            _put(found, f"{CUT_BY}{spec}", "yes" if cut else "no", id_)
     order = {name: at for bounds in (QUERY_WORDS, DOCUMENT_WORDS) for at, (_, name) in enumerate(bounds)}
     return {
         name: {value: tuple(values[value]) for value in sorted(values, key=lambda value: order.get(value, 0))}
@@ -59,7 +59,12 @@ def slices(dataset: Dataset, results: Sequence[Result] = ()) -> Slices:
 
 def tag_slice(tag: str) -> str:
     """What a slice by one of the user's own tags is called: like the tag, unless another slice is called so."""
-    return f"tag {tag}" if tag in (QUERY_LENGTH, ANSWER_LENGTH, BM25) or tag.startswith("answer cut by ") else tag
+    return f"tag {tag}" if tag in (QUERY_LENGTH, ANSWER_LENGTH, BM25) or tag.startswith(CUT_BY) else tag
+
+
+def of_others(by: str, specs: Collection[str]) -> bool:
+    """Whether a slice is by the answers that a model cuts which is none of these."""
+    return by.startswith(CUT_BY) and by.removeprefix(CUT_BY) not in specs
 
 
 def tasks(dataset: Dataset) -> dict[str, tuple[str, ...]]:

@@ -58,7 +58,7 @@ def text(m: Migration) -> str:
     said = [sentence(m), *(f"note: {note}" for note in m.notes)]
     lines = [line for one in said for line in _wrapped(one)] + [""]
     for title, rows in _tables(m):
-        lines += [*_wrapped(title), *_columns([[_short(value, _NAME) for value in row] for row in rows]), ""]
+        lines += [*_wrapped(title), *_columns([[_middle(_plain(value), _NAME) for value in row] for row in rows]), ""]
     for title, queries in _moved(m):
         lines.append(title)
         for one in queries[:_MOST]:
@@ -153,6 +153,11 @@ def _wrapped(text: str) -> list[str]:
 
 def _short(text: str, width: int) -> str:
     return _clip(_plain(text), width)
+
+
+def _middle(text: str, width: int) -> str:
+    """Both ends of a text that is too long: the value of a slice stands at its end."""
+    return text if len(text) <= width else f"{text[: width - width // 3 - 1]}…{text[-(width // 3) :]}"
 
 
 def _clip(text: str, width: int) -> str:

@@ -30,7 +30,8 @@ def shown_columns(board: Leaderboard, verdict: Verdict) -> list[Column]:
 
 
 def _broken(standing: Standing) -> str:
-    return "; ".join(f"{name}: {why}" for name, why in standing.broken.items())
+    """Why a cell is not to be chosen; a floor never is."""
+    return "" if standing.result.floor else "; ".join(f"{name}: {why}" for name, why in standing.broken.items())
 
 
 def leaderboard(board: Leaderboard, verdict: Verdict) -> dict[str, Any]:

@@ -239,3 +239,12 @@ def test_the_command_exits_with_0_1_and_2_and_loads_neither_torch_nor_faiss(boar
     command = [sys.executable, "-c", code, "check", str(good), "--baseline", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not {"torch", "faiss", "transformers", "matplotlib"} & set(done.stderr.split())
+
+
+def test_a_baseline_keeps_the_slices_of_its_own_cells_only(board: Leaderboard, tmp_path: Path) -> None:
+    ids = board.results[0].query_ids
+    half = {"yes": ids[:6], "no": ids[6:]}
+    specs = [result.spec for result in board.results if not result.floor]
+    many = replace(board, slices={f"answer cut by {spec}": half for spec in (specs[0], "st/another")} | {"BM25": half, "kind": half})
+    save_baseline(many, tmp_path / "b.json")
+    assert set(json.loads((tmp_path / "b.json").read_text())["slices"]) == {f"answer cut by {specs[0]}", "kind"}

@@ -300,3 +300,15 @@ def test_cells_of_a_real_run_are_compared(tmp_path: Path) -> None:
     assert m.cost.bytes_after == 8_000 * 256 * 4
     assert m.better[0].after > m.better[0].before
     assert "hash/256 @ 256 instead of hash/32 @ 32" in migration.text(m)
+
+
+def test_slices_of_what_other_models_cut_are_left_out() -> None:
+    old, new = made("st/a", 768, OLD), made("st/b", 384, NEW)
+    ids = new.query_ids
+    slices = {f"answer cut by {spec}": {"yes": ids[:50], "no": ids[50:]} for spec in ("st/a", "st/b", "st/c")}
+    found = migrate(board_of(new, old, slices=slices), old, new)
+    assert {delta.slice.partition(":")[0] for delta in found.slices} == {"answer cut by st/a", "answer cut by st/b"}
+    long = {f"answer cut by st/{'a' * 60}": {"yes": ids[:50], "no": ids[50:]}}
+    shown = migration.text(migrate(board_of(new, old, slices=long), replace(old, spec=f"st/{'a' * 60}"), new))
+    assert "aaa: yes " in shown
+    assert "aaa: no " in shown
