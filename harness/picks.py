@@ -87,13 +87,13 @@ class _Cost:
 _YEAR = _Cost(lambda bill: bill.year_usd, "{:,.2f} USD in the first year")
 _HOURS = _Cost(lambda bill: bill.embed_hours, "{time} to embed the documents")
 _BYTES = _Cost(lambda bill: None if bill.bytes is None else bill.bytes / bill.documents, "{:,.0f} bytes a document")
-_LATENCY = _Cost(lambda bill: bill.p95_ms, "p95 {:.3g} ms")
+_LATENCY = _Cost(lambda bill: bill.p95_level, "p95 {:g} ms")
 _MONEY = (_YEAR, _HOURS, _BYTES, _LATENCY)
 
 
 @dataclass(frozen=True, slots=True)
 class _Aim:
-    """What is to be least: the first of ``costs``, and where that is equal, the next; and its superlative.
+    """What is to be least: the first of ``costs``, where that is equal the next, where all are the higher mean; and its superlative.
 
     ``give_up`` is the share of the best mean that may be lost for it.
     """
@@ -134,8 +134,8 @@ def picks(board: Leaderboard, needs: Needs, bills: Mapping[str, Bill], broken: M
     """
     money = _Aim("cheapest", _MONEY)
     aims = {OVERALL: money, **dict.fromkeys(TASKS, money)} | {
-        FAST: _Aim("fastest", (_LATENCY, *_MONEY), needs.give_up),
-        SMALL: _Aim("smallest", (_BYTES, *_MONEY), needs.give_up),
+        FAST: _Aim("fastest", (_LATENCY,), needs.give_up),
+        SMALL: _Aim("smallest", (_BYTES,), needs.give_up),
         VALUE: _Aim("cheapest", _MONEY, needs.give_up),
     }
     everything = board.results[0].query_ids if board.results else ()

@@ -87,6 +87,11 @@ class Bill:
     month_usd: float | None
 
     @property
+    def p95_level(self) -> float | None:
+        """``p95_ms`` in two significant digits: what differs less is noise."""
+        return None if self.p95_ms is None else float(f"{self.p95_ms:.1e}")
+
+    @property
     def year_usd(self) -> float | None:
         """The first year: embedding once, and twelve months."""
         return None if self.embed_usd is None or self.month_usd is None else self.embed_usd + 12 * self.month_usd
@@ -158,7 +163,7 @@ def on_front(means: Sequence[float], bills: Sequence[Bill]) -> list[bool]:
 
     What was not measured counts as the worst; latencies that agree in two significant digits count as equal.
     """
-    costs = [[bill.p95_ms and float(f"{bill.p95_ms:.1e}"), bill.bytes, bill.year_usd] for bill in bills]
+    costs = [[bill.p95_level, bill.bytes, bill.year_usd] for bill in bills]
     points = np.array([[-mean, *(np.inf if cost is None else cost for cost in row)] for mean, row in zip(means, costs, strict=True)])
     as_good = (points[:, None, :] <= points[None, :, :]).all(axis=2)  # (cells, cells): the first is nowhere worse than the second
     better = (points[:, None, :] < points[None, :, :]).any(axis=2)

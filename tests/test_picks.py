@@ -267,3 +267,12 @@ def test_a_smaller_dimension_that_loses_more_is_not_the_answer() -> None:
 @pytest.mark.parametrize(("time", "text"), [(1.5, "1.5 h"), (1.0, "1.0 h"), (0.5, "30.0 min"), (1 / 60, "1.0 min"), (0.001, "3.6 s")])
 def test_times_are_said_in_the_unit_that_suits_them(time: float, text: str) -> None:
     assert hours(time) == text
+
+
+def test_latencies_that_differ_by_noise_leave_the_choice_to_the_higher_mean() -> None:
+    better, faster = base(0.001, noise=0.05), base(noise=0.05, seed=1)
+    noise = leaderboard(cell("m/better", better, cost=cost(p95=0.1162)), cell("m/faster", faster, cost=cost(p95=0.1158)))
+    assert spec(table(noise)[FAST].result) == "m/better"
+    apart = leaderboard(cell("m/better", better, cost=cost(p95=0.1162)), cell("m/faster", faster, cost=cost(p95=0.102)))
+    assert spec(table(apart)[FAST].result) == "m/faster"
+    assert "p95 100 ms" in table(apart)[FAST].reason
