@@ -16,6 +16,7 @@ from harness.scale import Bill, Needs
 from harness.slices import TASKS, tag_slice
 
 OVERALL, FAST, SMALL, VALUE = "Overall", "Latency-critical", "Storage-critical", "Best value for money"
+TOGETHER = "their combination"
 TOLERANCE = 0.01
 """The share of the best mean that a smaller dimension may lose and still be recommended."""
 Tied = dict[tuple[str, ...], NDArray[np.bool_]]
@@ -223,7 +224,10 @@ def _floor(board: Leaderboard, ids: Sequence[str], mean: float) -> str:
 
 
 def prices(board: Leaderboard, needs: Needs, broken: Mapping[str, Mapping[str, str]]) -> tuple[Price, ...]:
-    """What each constraint costs in the headline measure; ``broken`` is by identity: constraint -> why it is not kept."""
+    """What each constraint costs in the headline measure, all others kept, and what several cost together.
+
+    ``broken`` is by identity: constraint -> why it is not kept.
+    """
     models = [result for result in board.results if not result.floor]
     kept = [result for result in models if not broken[result.identity]]
     found = []
@@ -231,13 +235,19 @@ def prices(board: Leaderboard, needs: Needs, broken: Mapping[str, Mapping[str, s
         text = name if value is True else f"{name} = {value:g}"
         excluded = sum(name in broken[result.identity] for result in models)
         freed = [result for result in models if set(broken[result.identity]) <= {name}]
-        if not freed or not kept or freed[0] is kept[0]:
-            found.append(Price(text, excluded, freed[0] if freed and not kept else None))
-            continue
-        scores = score_matrix([freed[0], kept[0]], board.headline)
-        gap = stats.compare(scores[:, :1], scores[:, 1])[0]
-        found.append(Price(text, excluded, freed[0], gap.difference, gap.low, gap.high))
+        found.append(_price(text, excluded, freed, kept, board.headline))
+    if len(found) > 1 and kept and all(price.without is not models[0] for price in found) and kept[0] is not models[0]:
+        found.append(_price(TOGETHER, len(models) - len(kept), models, kept, board.headline))
     return tuple(found)
+
+
+def _price(constraint: str, excluded: int, freed: Sequence[Result], kept: Sequence[Result], measure: str) -> Price:
+    """The price of a constraint without which ``freed`` could be chosen, and not only ``kept``, both best first."""
+    if not freed or not kept or freed[0] is kept[0]:
+        return Price(constraint, excluded, freed[0] if freed and not kept else None)
+    scores = score_matrix([freed[0], kept[0]], measure)
+    gap = stats.compare(scores[:, :1], scores[:, 1])[0]
+    return Price(constraint, excluded, freed[0], gap.difference, gap.low, gap.high)
 
 
 def extremes(board: Leaderboard, bills: Mapping[str, Bill]) -> tuple[Extreme, ...]:

@@ -90,10 +90,10 @@ def costs_at(needs: Needs, measured: int) -> str:
 
 def constraints(verdict: Verdict) -> list[str]:
     """A sentence for each constraint: how many cells it excludes and what it costs."""
+    models = [one for one in verdict.standings if not one.result.floor]
     lines = []
-    some = any(not one.result.floor and not one.broken for one in verdict.standings)
     for price in verdict.prices:
-        text = f"{price.constraint} excludes {price.excluded} of {sum(not one.result.floor for one in verdict.standings)} cells"
+        text = f"{price.constraint} excludes {price.excluded} of {len(models)} cells"
         if price.without is not None and price.difference:
             text += (
                 f" and costs {price.difference:.4f} {verdict.headline} ({price.low:.4f} to {price.high:.4f}):"
@@ -101,8 +101,12 @@ def constraints(verdict: Verdict) -> list[str]:
             )
         elif price.without is not None:
             text += f"; without it {price.without.name} could be chosen"
+        elif all(one.broken for one in models):
+            text += "; without it alone there would still be none to choose"
+        elif models[0].broken.get(price.constraint.partition(" = ")[0]):
+            text += "; without it alone the choice would be the same: what is better breaks another limit too"
         elif price.excluded:
-            text += " and costs nothing: the best keeps it" if some else "; without it alone there would still be none to choose"
+            text += " and costs nothing: the best keeps it"
         lines.append(f"{text}.")
     return lines
 

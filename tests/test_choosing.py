@@ -181,3 +181,14 @@ def test_the_file_is_the_one_that_reports_write(tiny: harness.Dataset, tmp_path:
     made, needs = harness.evaluate(tiny, ["hash/32"], metrics=[METRIC]), Needs(max_p95_ms=50)
     paths = reports.write(made, tmp_path, harness.choose(made, needs))
     assert paths["choosing.md"].read_text(encoding="utf-8") == written(made, needs)
+
+
+def test_a_constraint_that_shares_its_victims_is_not_said_to_cost_nothing() -> None:
+    held_back = cell("m/top", SCORES + 0.1, cost=replace(COST, alone_embed_p95=0.1), licence="no")
+    verdict = choose(leaderboard(held_back, cell("m/mid", SCORES)), Needs(max_p95_ms=50, commercial=True))
+    same = "without it alone the choice would be the same: what is better breaks another limit too."
+    assert choosing.constraints(verdict) == [
+        f"max_p95_ms = 50 excludes 1 of 2 cells; {same}",
+        f"commercial excludes 1 of 2 cells; {same}",
+        "their combination excludes 1 of 2 cells and costs 0.1000 ndcg@10 (0.1000 to 0.1000): without it m/top @ 64 would be the best.",
+    ]

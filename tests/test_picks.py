@@ -203,9 +203,11 @@ def test_the_price_of_a_constraint_by_hand() -> None:
 def test_a_price_is_for_one_constraint_with_all_others_kept() -> None:
     both = cell("m/both", base(0.3), cost=cost(p95=0.100), licence="no")  # breaks two: no single constraint holds it back
     board = leaderboard(*three().results, both)
-    latency, licence = choose(board, Needs(max_p95_ms=50, commercial=True)).prices
+    latency, licence, together = choose(board, Needs(max_p95_ms=50, commercial=True)).prices
     assert (latency.excluded, spec(latency.without), latency.difference) == (2, "m/top", pytest.approx(0.1))
     assert (licence.excluded, licence.without) == (2, None)
+    assert (together.constraint, together.excluded, spec(together.without)) == ("their combination", 3, "m/both")
+    assert together.difference == pytest.approx(0.3)
 
 
 def test_the_interval_of_a_price_is_that_of_the_paired_difference() -> None:
