@@ -81,6 +81,10 @@ def main(settings: Path | None, debug: bool) -> None:
     "--store", type=click.Path(path_type=Path), help="Where vectors are kept. Default: $BAKEOFF_CACHE/store, else ~/.cache/bakeoff/store."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads for searching. Default: all cores.")
+@click.option(
+    "--budget", metavar="USD", type=click.FloatRange(min=0), help="The most that DATA may ever cost at providers, earlier runs included."
+)
+@click.option("--server-dims/--no-server-dims", help="Ask APIs for every smaller dimension too, instead of cutting their vectors here.")
 @click.option("--force/--no-force", help="Compute finished cells again (vectors in the store are still used).")
 @click.option("--quiet/--no-quiet", "-q", help="No progress.")
 @config.with_needs
@@ -95,6 +99,8 @@ def evaluate(
     out: Path | None,
     store: Path | None,
     threads: int | None,
+    budget: float | None,
+    server_dims: bool,
     force: bool,
     quiet: bool,
     needs: Needs,
@@ -117,7 +123,7 @@ def evaluate(
     folder = out or Path("out") / (re.sub(r"[^\w.-]+", "-", dataset.about.name).strip(".-") or "dataset")
     board = runner.evaluate(
         dataset,
-        models or catalog.DEFAULT_MODELS,
+        catalog.by_server(models, parse_dims(dims) if dims else ()) if server_dims else models or catalog.DEFAULT_MODELS,
         dims=parse_dims(dims) if dims else None,
         metrics=[name for names in metrics for name in names.split(",")] or runner.DEFAULT_METRICS,
         out=folder,
@@ -126,12 +132,39 @@ def evaluate(
         force=force,
         progress=Silent() if quiet else console.Bars() if sys.stderr.isatty() else console.Lines(),
         needs=needs,
+        budget=budget,
     )
     verdict = choose(board, needs)
     paths = write(board, folder, verdict)
     console.show(board, verdict, columns(board, verdict))
     click.echo(f"page: {paths['leaderboard.html']}")
     sys.exit(1 if board.failed else 0)
+
+
+@main.command("plan")
+@click.argument("data", default="quickstart")
+@click.option("--model", "-m", "models", multiple=True, metavar="PROVIDER/MODEL", help="A model; repeat for more.")
+@click.option("--split", default="test", show_default=True, help="Which judgements: qrels/SPLIT.tsv.")
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="Where vectors are kept. Default: $BAKEOFF_CACHE/store, else ~/.cache/bakeoff/store."
+)
+@click.option("--budget", metavar="USD", type=click.FloatRange(min=0), help="What eval will be given: exit code 1 if it would not do.")
+def plan(data: str, models: tuple[str, ...], split: str, store: Path | None, budget: float | None) -> None:
+    """Show what measuring models on DATA would take: tokens, money, time, what is cut off, disk. Nothing is sent anywhere."""
+    from harness import catalog, console, shipped
+    from harness.embedder import Embedder
+    from harness.ledger import Ledger
+    from harness.plan import forecast
+    from harness.store import VectorStore
+
+    dataset = shipped.load(data, split)
+    vector_store = VectorStore(store or shipped.cache_folder() / "store")
+    embedders = {spec: catalog.load(spec) for spec in models or catalog.DEFAULT_MODELS}
+    found = [forecast(vector_store, spec, one, dataset) for spec, one in embedders.items() if isinstance(one, Embedder)]
+    spent = Ledger(vector_store, dataset.about.name).spent()
+    console.show_plan(dataset, found, spent, budget)
+    known = spent + sum(one.usd or 0.0 for one in found)
+    sys.exit(1 if budget is not None and (known > budget or any(one.usd is None for one in found)) else 0)
 
 
 @main.command("show")
@@ -260,16 +293,37 @@ def diff(old: str, new: str, folder: Path | None, markdown: Path | None, json: P
 
 
 @main.command("models")
-def models() -> None:
-    """List the providers, and the models that the catalog knows something of."""
-    from harness import catalog
+@click.option("--task", metavar="NAME", help="Only models made for this: english, multilingual, code, long or image.")
+@click.option(
+    "--max-price", metavar="USD", type=click.FloatRange(min=0), help="Only models of at most USD per million tokens; local ones cost 0."
+)
+@click.option("--mrl/--no-mrl", help="Only models trained to be cut at smaller dimensions (Matryoshka).")
+@click.option("--can-run/--no-can-run", help="Only models that can run now: their package is installed and their key is set.")
+def models(task: str | None, max_price: float | None, mrl: bool, can_run: bool) -> None:
+    """List the providers, and the models that the catalog knows something of: dimensions, limits, prices, what is missing here."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
+    from harness import catalog
+    from harness import models as known
+
+    found = known.fitting(known.listed(), known.Wish(task, max_price, mrl, can_run))
     for provider in catalog.providers():
         click.echo(catalog.describe(provider))
-    click.echo("\nKnown to the catalog:")
-    for name, known in sorted(catalog.entries().items()):
-        dims = ", ".join(str(dim) for dim in known.mrl_dims)
-        click.echo(f"{name}  licence {known.licence or '?'}" + (f"  Matryoshka dims {dims}" if dims else ""))
+    click.echo()
+    table, rows = Table(box=box.SIMPLE_HEAD), [entry.row() for entry in found.entries]
+    for place, heading in enumerate(known.HEADINGS):
+        table.add_column(heading, overflow="fold", no_wrap=not place)  # a name is not broken: it is there to be copied
+    for row in rows:
+        table.add_row(*map(Text, row))
+    if rows:
+        (Console() if sys.stdout.isatty() else Console(width=160)).print(table)
+    else:
+        click.echo("No model of the catalog fits.")
+    if found.unpriced:
+        click.echo(f"Left out because their price is not known: {found.unpriced}.")
 
 
 @main.command("datasets")

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+from harness.dataset import Dataset
+from harness.plan import Forecast
 from harness.progress import Advance
 from harness.result import Leaderboard
 from harness.verdict import Verdict
 from reports.choosing import constraints, costs_at, row
 from reports.table import NOTHING, Column
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _LINE_SECONDS = 5.0  # between two plain lines of one stage
 _MEASURES = 2  # columns of measures that fit a terminal
@@ -89,13 +95,48 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
-    """Print the leaderboard, the table "choosing a model" and the models without a result on standard output."""
-    from rich.console import Console
+def show_plan(dataset: Dataset, plans: Sequence[Forecast], spent: float, budget: float | None) -> None:
+    """Print what an evaluation would take, a model a row, and why a number is not exact."""
     from rich.table import Table
     from rich.text import Text
 
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console = _console()
+    title = f"{dataset.about.name}: {len(dataset.documents):,} documents, {len(dataset.queries):,} queries"
+    table = Table(title=title, caption="~ estimated; tokens, money and time are for what is not cached yet")
+    headings = ("model", "to embed", "cached", "tokens", "USD", "requests", "minutes", "documents cut", "tokens cut", "disk MB")
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
+    for plan in plans:
+        about = "" if plan.exact else "~"
+        usd = "unknown" if plan.usd is None else "0" if not plan.usd else f"{about}{plan.usd:.4f}"
+        cut = [NOTHING if share is None else f"{about}{share:.1%}" for share in (plan.cut_documents, plan.cut_tokens)]
+        minutes = NOTHING if plan.minutes is None else f"{plan.minutes:.1f}"
+        requests = f"{plan.requests:,}" if plan.requests else NOTHING
+        row = (f"{plan.texts:,}", f"{plan.cached:,}", f"{about}{plan.tokens:,}", usd, requests, minutes, *cut, f"{plan.bytes / 1e6:,.1f}")
+        table.add_row(Text(plan.spec), *row)
+    console.print(table)
+    for why in dict.fromkeys(f"~ {plan.spec}: {plan.why}" for plan in plans if plan.why):
+        console.print(why, markup=False, highlight=False, soft_wrap=True)
+    total = f"{sum(plan.usd or 0.0 for plan in plans):.4f} USD to come, {spent:.4f} USD spent on {dataset.about.name} so far"
+    unknown = [plan.spec for plan in plans if plan.usd is None]
+    console.print(f"{total}{'; price unknown: ' + ', '.join(unknown) if unknown else ''}", markup=False, highlight=False, soft_wrap=True)
+    if budget is not None:
+        fits = spent + sum(plan.usd or 0.0 for plan in plans) <= budget and not unknown
+        console.print(f"a budget of {budget} USD {'will do' if fits else 'will not do'}", markup=False, highlight=False)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
+    """Print the leaderboard, the table "choosing a model" and the models without a result on standard output."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console = _console()
     measures = list(board.results[0].scores)[_MEASURES:] if board.results else []  # the page has them all
     used = [c for c in columns if c.heading not in measures and any(c.text(result) != NOTHING for result in board.results)]
     table = Table(title=f"{board.dataset['name']}: {board.dataset['documents']:,} documents, {board.dataset['queries']:,} queries")

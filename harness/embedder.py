@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from collections.abc import Sequence
@@ -16,7 +17,11 @@ from numpy.typing import NDArray
 from harness.errors import ModelError
 
 Role = Literal["document", "query"]
+Modality = Literal["text", "image"]
+Task = Literal["english", "multilingual", "code", "long", "image"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+PositiveAmount = Annotated[float, msgspec.Meta(gt=0)]
 _FACT = {"identity": False}
 
 
@@ -49,7 +54,8 @@ class Model:
     ``dim`` is the native dimension; 0 for systems without vectors, such as BM25. ``revision`` names the exact
     weights. ``max_tokens`` is where the model cuts a text off; None where it reads any length. Prompts are put in
     front of every text of that role. ``options`` is whatever else an adapter's vectors depend on. ``local`` is False where texts are
-    sent to a provider.
+    sent to a provider. A price of None is unknown; ``query_usd_per_million_tokens`` is that of queries where another model embeds them.
+    ``tokenizer`` is where harness/tokens.py finds what counts this model's tokens.
     """
 
     provider: str
@@ -64,8 +70,10 @@ class Model:
 
     mrl_dims: tuple[int, ...] = field(default=(), metadata=_FACT)
     licence: str = field(default="", metadata=_FACT)
-    usd_per_million_tokens: float = field(default=0.0, metadata=_FACT)
+    usd_per_million_tokens: float | None = field(default=0.0, metadata=_FACT)
+    query_usd_per_million_tokens: float | None = field(default=None, metadata=_FACT)
     local: bool = field(default=True, metadata=_FACT)
+    tokenizer: str = field(default="", metadata=_FACT)
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.name}" if self.name else self.provider
@@ -112,7 +120,8 @@ class Embedder(Protocol):
 class Settings:
     """What the catalog and the user say of one model; None leaves what the model says of itself.
 
-    The user writes them behind the model's name: ``st/org/name?revision=abc&max_tokens=512``.
+    The user writes them behind the model's name: ``st/org/name?revision=abc&max_tokens=512``. Which of them a provider
+    takes from a user stands in its ``SETTINGS``.
     """
 
     revision: str | None = None
@@ -123,8 +132,35 @@ class Settings:
     trust_remote_code: bool = False
     mrl_dims: tuple[Positive, ...] = ()
     licence: str = ""
-    usd_per_million_tokens: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    usd_per_million_tokens: Amount | None = None
+
+    # of models behind an API
+    base_url: str | None = None
+    dim: Positive | None = None  # the native one
+    dimensions: Positive | None = None  # to ask the API for, instead of the native ones
+    task: str | None = None  # the API's own switch, where it has others than document and query
+    late_chunking: bool = False
+    request_items: Positive | None = None  # the most items of one request
+    request_tokens: Positive | None = None  # the most tokens of one request, all items together
+    requests_per_minute: PositiveAmount | None = None
+    tokens_per_minute: PositiveAmount | None = None
+    items_per_minute: PositiveAmount | None = None
+    in_flight: Positive | None = None  # the most requests that wait for an answer at once
+    timeout: PositiveAmount | None = None  # seconds until a request counts as lost
+    tokenizer: str = ""  # see harness/tokens.py
+
+    # of the catalog, for whoever chooses
+    modality: tuple[Modality, ...] = ("text",)
+    tasks: tuple[Task, ...] = ()
+    space: str = ""  # models of one provider that name the same space may be paired
+    usd_source: str = ""
+    usd_date: datetime.date | None = None
 
     def facts(self) -> dict[str, Any]:
         """The settings that describe a model and change no vector, by the names Model gives them."""
-        return {"mrl_dims": self.mrl_dims, "licence": self.licence, "usd_per_million_tokens": self.usd_per_million_tokens}
+        return {
+            "mrl_dims": self.mrl_dims,
+            "licence": self.licence,
+            "usd_per_million_tokens": self.usd_per_million_tokens or 0.0,  # what runs here costs nothing a token
+            "tokenizer": self.tokenizer,
+        }

@@ -4,6 +4,7 @@ HarnessError            anything a user can mend; the command line prints it wit
 ├── OptionError         an option, a flag or a key of a settings file
 ├── DatasetError        a corpus, queries or judgements
 ├── ModelError          a model that cannot be loaded, or vectors that cannot be used
+│   └── BudgetError     the money that was allowed is used up
 ├── StoreError          the vector store on disk
 └── ResultError         a result or a leaderboard on disk
 """
@@ -28,6 +29,10 @@ class DatasetError(HarnessError):
 
 class ModelError(HarnessError):
     """A model cannot be loaded, or what it gave cannot be used."""
+
+
+class BudgetError(ModelError):
+    """The next request could cost more than the budget has left."""
 
 
 class StoreError(HarnessError):

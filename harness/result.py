@@ -33,8 +33,11 @@ class Cost:
     Seconds of embedding are summed over the batches as they were run, also when the vectors came from the store.
     ``search_seconds`` is for all queries in one batch. ``alone_*`` are percentiles of the seconds that one query takes
     by itself, over a sample of the queries; ``scan_seconds_per_gb`` is how much longer that gets with each 1e9 bytes more
-    in the index. ``bytes`` is what the index holds. Tokens are counted before truncation;
-    ``tokens`` is those of documents and queries, ``usd`` that many at the list price.
+    in the index. ``bytes`` is what the index holds. Tokens are counted before truncation, or are what the provider's replies say
+    was used; ``tokens`` is those of documents and queries, ``usd`` that many at the list price. ``estimated_tokens`` and
+    ``estimated_usd`` are what the same texts were expected to take before anything was sent. ``requests`` is how many requests to
+    the provider were ever made for this dataset; ``lost_requests`` of them had no usable reply and were made again, and
+    ``lost_usd`` may have been paid for those.
     """
 
     document_seconds: float | None = None
@@ -52,6 +55,11 @@ class Cost:
     query_tokens: int | None = None
     truncated_documents: int | None = None
     usd: float | None = None
+    estimated_tokens: int | None = None
+    estimated_usd: float | None = None
+    requests: int | None = None
+    lost_requests: int | None = None
+    lost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -291,7 +299,10 @@ def load(folder: str | Path) -> Leaderboard:
         raise ResultError(f"{folder}: {SUMMARY} and {EVIDENCE} are not a readable leaderboard ({error!r}); {fix}") from error
 
 
-_WHOLE_NUMBERS = ("dim", "native_dim", "bytes", "tokens", "document_tokens", "query_tokens", "truncated_documents")
+_WHOLE_NUMBERS = (
+    *("dim", "native_dim", "bytes", "tokens", "document_tokens", "query_tokens", "truncated_documents"),
+    *("estimated_tokens", "requests", "lost_requests"),
+)
 _HEAD = (
     *("identity", "model", "spec", "dim", "native_dim", "precision", "index", "trained", "floor"),
     *("device", "depth", "dataset", "fingerprint", "environment"),

@@ -11,19 +11,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import catalog, result, shipped, store, vectors
-from harness.dataset import Dataset, Document, Query
-from harness.embedder import Embedder, Item, Model, Role
+from harness import catalog, result, shipped, tokens, vectors
+from harness.dataset import Dataset
+from harness.dispatch import Remote
+from harness.embedder import Embedder, Model
 from harness.environment import environment
 from harness.errors import HarnessError, ModelError, OptionError
 from harness.experiment import Dim, System, Variant, grid
+from harness.filling import ALONE, ALONE_SECONDS, FEWEST_ALONE, fill, item, items
 from harness.index import NOTHING, Index, Ranking, default_threads, seconds_per_gb
+from harness.keys import redact
+from harness.ledger import Ledger
 from harness.metrics import Measure, score
+from harness.pair import of
+from harness.plan import ROLES, expected, forecast, list_price
 from harness.progress import Progress, Silent
 from harness.result import Absence, Cost, Leaderboard, Result, Status
 from harness.scale import Needs
@@ -34,12 +40,8 @@ from harness.verdict import choose
 DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
 MIN_DEPTH = 100
 _SHOWN, _EXCERPT = 10, 200  # hits of each query whose texts are kept for the page; characters of each
-_BATCH_SECONDS = 2.0  # a batch is one commit: what a kill can lose
-_MAX_BATCH = 8192
-_ALONE, _FEWEST_ALONE, _ALONE_SECONDS = 100, 8, 5.0  # queries embedded and searched one at a time: at most, at least; when to stop
 _SEARCHES, _SLOW_SEARCH = 3, 0.5  # repeats; seconds from which a search is not repeated
 Seconds = NDArray[np.float64]
-_PLURAL: dict[Role, str] = {"document": "documents", "query": "queries"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class _Run:
     out: Path | None
     force: bool
     progress: Progress
+    ledger: Ledger
 
 
 def evaluate(
@@ -70,6 +73,7 @@ def evaluate(
     force: bool = False,
     floors: bool = True,
     needs: Needs | None = None,
+    budget: float | None = None,
     progress: Progress | None = None,
 ) -> Leaderboard:
     """Measure models on a dataset; the first of ``metrics`` ranks the leaderboard.
@@ -79,8 +83,9 @@ def evaluate(
     dimension a model was trained for. ``metrics`` are texts such as ``ndcg@10``. Vectors are kept in ``store_folder``
     (by default in the user's cache). ``threads`` is for searching. The floors (BM25, random) are added unless
     ``floors`` is False. ``needs`` are the user's scale and constraints, for the verdict. With ``out``, finished cells are
-    written there, and read instead of computed again unless ``force``; ``reports.write`` makes the pages. ``progress``
-    hears of long work (harness/progress.py).
+    written there, and read instead of computed again unless ``force``; ``reports.write`` makes the pages. ``budget`` is the
+    most USD that this dataset may ever cost at providers, earlier runs with the same store included. ``progress`` hears of long work
+    (harness/progress.py).
 
     Raises HarnessError for wrong options, specs or data; a failing model is an Absence in the leaderboard.
     """
@@ -104,6 +109,7 @@ def evaluate(
         out=Path(out) if out is not None else None,
         force=force,
         progress=progress or Silent(),
+        ledger=Ledger(vector_store, data.about.name, budget),
     )
     try:
         results, absences = _evaluate_all(run, _with_floors(chosen) if floors else chosen)
@@ -131,7 +137,7 @@ def _beginnings(dataset: Dataset, results: Sequence[Result]) -> dict[str, str]:
     """The beginning of each document that is judged or among the first ten of any result: id -> text."""
     judged = {dataset.documents[row].id for row in dataset.judgements.documents}
     shown = judged.union(*(ids[:_SHOWN] for result in results for ids in result.documents))
-    return {d.id: _item(d).full[:_EXCERPT] or f"image {d.image.name if d.image else ''}" for d in dataset.documents if d.id in shown}
+    return {d.id: item(d).full[:_EXCERPT] or f"image {d.image.name if d.image else ''}" for d in dataset.documents if d.id in shown}
 
 
 def _check_spec(model: str | Embedder | System) -> None:
@@ -158,13 +164,13 @@ def _evaluate_all(run: _Run, models: Iterable[str | Embedder | System]) -> tuple
                     absences.append(Absence(f"{spec} @ {cell.dim}", "skipped", f"is the very same as {same.name}"))
         except HarnessError as error:
             status: Status = "skipped" if spec in catalog.FLOORS else "failed"  # as BM25 on a corpus of pictures
-            absences.append(Absence(spec, status, str(error).removeprefix(f"{spec}: ")))
+            absences.append(Absence(spec, status, redact(str(error)).removeprefix(f"{spec}: ")))
         except ImportError as error:
             absences.append(Absence(spec, "failed", catalog.needs_package(error)))
         except MemoryError as error:
             absences.append(Absence(spec, "failed", f"out of memory: {error}"))
         except Exception as error:  # noqa: BLE001 - whatever a model's own code raises must not stop the others
-            line = (str(error).splitlines() or [""])[0]
+            line = redact((str(error).splitlines() or [""])[0])
             absences.append(Absence(spec, "failed", f"{type(error).__name__}: {line}"))
         if absences and absences[-1].spec == spec:
             run.progress.note(f"{spec}: {absences[-1].status}: {absences[-1].reason}")
@@ -181,7 +187,7 @@ def _evaluate(run: _Run, spec: str, system: Embedder | System) -> Iterator[Resul
     dims = run.dims and [dim for dim in run.dims if dim == "native" or dim <= (model.dim or dim)]
     variants = grid(model, dims) if dims or run.dims is None else []
     identities = {variant: _identity(run, model, variant) for variant in variants}
-    stored: tuple[Stored, Stored] | None = None
+    stored: _Vectors | None = None
     reused = 0
     for variant, cell in identities.items():
         path = run.out / "results" / result.file_name(cell, spec, variant.dim) if run.out else None
@@ -192,11 +198,11 @@ def _evaluate(run: _Run, spec: str, system: Embedder | System) -> Iterator[Resul
             if isinstance(system, System):
                 ranking, cost, device = _ask(run, system)
             else:
-                stored = stored or (_embed(run, spec, system, "document"), _embed(run, spec, system, "query"))
-                ranking, cost, device = _search(run, model, variant, *stored)
+                stored = stored or _vectors(run, spec, system)
+                ranking, cost, device = _search(run, model, variant, stored)
             done = _result(run, spec, model, variant, cell, ranking, cost, device)
             if stored and cost.truncated_documents is not None:
-                too_long = stored[0].tokens > (model.max_tokens or np.iinfo(np.int64).max)
+                too_long = stored.lengths > (model.max_tokens or np.iinfo(np.int64).max)
                 done = replace(done, answer_cut=tuple(bool(too_long[best].any()) for best in run.dataset.judgements.best()))
         elif not {str(measure) for measure in run.measures} <= set(done.scores):
             done = replace(done, scores={**done.scores, **_scores(run, _ranked_rows(run.dataset, done))})
@@ -219,67 +225,37 @@ def _identity(run: _Run, model: Model, variant: Variant) -> str:
     )
 
 
-def _embed(run: _Run, spec: str, embedder: Embedder, role: Role) -> Stored:
-    """Fill the store with what it lacks, longest texts first, and read everything back in the dataset's order.
-
-    One batch is one commit, sized to take about two seconds. A second process that works on the same model
-    begins with the shortest, so the two meet instead of running side by side.
+class _Vectors(NamedTuple):
+    """What the store holds of a dataset for one model. ``lengths`` ``(documents,)`` are tokens before anything is cut, -1 where unknown;
+    ``billed`` are fields of Cost that only models behind an API have.
     """
-    items = [_item(entry) for entry in (run.dataset.documents if role == "document" else run.dataset.queries)]
-    keys = store.keys(embedder.model, role, items)
-    if missing := run.store.missing(keys):
-        embedder.prepare()
-    weight = sum(len(items[position].full) for position in missing)
-    with run.store.filling(embedder.model) as first, run.progress.stage(f"{spec} {_PLURAL[role]}", len(missing), weight) as advance:
 
-        def commit(batch: Sequence[int]) -> float:
-            began, todo = time.perf_counter(), [batch[at] for at in run.store.missing([keys[position] for position in batch])]
-            if todo:
-                began = time.perf_counter()
-                embedded = embedder.embed([items[position] for position in todo], role)
-                run.store.add([keys[position] for position in todo], embedded, time.perf_counter() - began, embedder.model)
-            advance(len(batch), sum(len(items[position].full) for position in batch))
-            return time.perf_counter() - began
-
-        missing.sort(key=lambda position: len(items[position].full), reverse=True)
-        if not first:
-            missing.reverse()
-        if role == "query":
-            missing = _ask_alone(missing, commit)
-        size, start = embedder.batch, 0
-        while start < len(missing):
-            batch = missing[start : start + size]
-            start += len(batch)
-            size = min(_MAX_BATCH, max(embedder.batch, min(2 * size, int(len(batch) * _BATCH_SECONDS / max(commit(batch), 1e-6)))))
-    return run.store.read(keys)
+    documents: Stored
+    queries: Stored
+    lengths: NDArray[np.int64]
+    billed: dict[str, Any]
 
 
-def _ask_alone(queries: list[int], commit: Callable[[Sequence[int]], float]) -> list[int]:
-    """Embed a sample of the queries, of every length, one at a time: it shows how long one takes. Returns the others."""
-    sample = queries[1 :: max(2, -(-len(queries) // _ALONE))]
-    spent, asked = 0.0, set[int]()
-    for query in sample:
-        if spent > _ALONE_SECONDS and len(asked) >= _FEWEST_ALONE:
-            break
-        spent += commit([query])
-        asked.add(query)
-    return [query for query in queries if query not in asked]
+def _vectors(run: _Run, spec: str, system: Embedder) -> _Vectors:
+    remote = isinstance(embedder := of(system, "document"), Remote)
+    if remote and (plan := forecast(run.store, spec, system, run.dataset)).texts:
+        run.progress.note(plan.sentence())
+    documents, queries = (fill(run.ledger, run.progress, spec, of(system, role), run.dataset, role) for role in ROLES)
+    billed = expected(run.ledger, system, run.dataset)
+    lengths = tokens.count(embedder.model, items(run.dataset, "document"), "document") if remote else documents.tokens
+    return _Vectors(documents, queries, lengths, billed)
 
 
-def _item(entry: Document | Query) -> Item:
-    return Item(entry.text, entry.title if isinstance(entry, Document) else "", entry.image)
-
-
-def _search(run: _Run, model: Model, variant: Variant, documents: Stored, queries: Stored) -> tuple[Ranking, Cost, str]:
+def _search(run: _Run, model: Model, variant: Variant, stored: _Vectors) -> tuple[Ranking, Cost, str]:
+    documents, queries = stored.documents, stored.queries
     began = time.perf_counter()
     index = Index.build(documents.matrix, variant.dim, run.threads)
     built = time.perf_counter()
     asked, tie_order = vectors.truncate(queries.matrix, variant.dim), run.dataset.tie_order()
     ranking, seconds = _timed(lambda: index.search(asked, run.depth, tie_order))
     alone = _search_alone(index, asked, np.flatnonzero(queries.alone), run.depth, tie_order)
-    tokens = [int(role.tokens.sum()) if (role.tokens >= 0).all() else None for role in (documents, queries)]
-    total = None if tokens[0] is None or tokens[1] is None else tokens[0] + tokens[1]
-    cut = int((documents.tokens > model.max_tokens).sum()) if model.max_tokens else 0
+    used = [int(role.tokens.sum()) if (role.tokens >= 0).all() else None for role in (documents, queries)]
+    cut = int((stored.lengths > model.max_tokens).sum()) if model.max_tokens else 0
     in_batches = queries.seconds[~queries.alone] if not queries.alone.all() else queries.seconds
     cost = Cost(
         document_seconds=float(documents.seconds.sum()),
@@ -292,11 +268,12 @@ def _search(run: _Run, model: Model, variant: Variant, documents: Stored, querie
         alone_search_p95=_percentile(alone, 95),
         scan_seconds_per_gb=seconds_per_gb(run.threads),
         bytes=index.nbytes,
-        tokens=total,
-        document_tokens=tokens[0],
-        query_tokens=tokens[1],
-        truncated_documents=cut if tokens[0] is not None else None,
-        usd=None if total is None else total * model.usd_per_million_tokens / 1e6,
+        tokens=None if used[0] is None or used[1] is None else used[0] + used[1],
+        document_tokens=used[0],
+        query_tokens=used[1],
+        truncated_documents=cut if (stored.lengths >= 0).all() else None,
+        usd=list_price(model, *used),
+        **stored.billed,
     )
     return ranking, cost, index.device
 
@@ -305,11 +282,11 @@ def _search_alone(index: Index, asked: vectors.Matrix, sample: NDArray[np.int64]
     """The seconds of searching for one query by itself, for a sample of the queries; the first only warms up."""
     rows = sample if len(sample) else np.arange(len(asked))
     taken: list[float] = []
-    for row in (rows[0], *rows[:: max(1, len(rows) // _ALONE)][:_ALONE]):
+    for row in (rows[0], *rows[:: max(1, len(rows) // ALONE)][:ALONE]):
         began = time.perf_counter()
         index.search(asked[row : row + 1], depth, tie_order)
         taken.append(time.perf_counter() - began)
-        if sum(taken) > _ALONE_SECONDS and len(taken) > _FEWEST_ALONE:
+        if sum(taken) > ALONE_SECONDS and len(taken) > FEWEST_ALONE:
             break
     return np.array(taken[1:])
 
@@ -357,7 +334,7 @@ def _result(run: _Run, spec: str, model: Model, variant: Variant, cell: str, ran
     found = [line[line != NOTHING] for line in ranking.rows]
     return Result(
         identity=cell,
-        model=asdict(model),
+        model={name: value for name, value in asdict(model).items() if name != "tokenizer"},  # a place on this machine
         spec=spec,
         dim=variant.dim,
         native_dim=model.dim,

@@ -103,9 +103,10 @@ def bill(result: Result, dataset: Mapping[str, Any], needs: Needs) -> Bill:
     documents = needs.documents or measured
     times = documents / measured
     size = None if cost.bytes is None else cost.bytes * times
-    price = float(result.model.get("usd_per_million_tokens", 0.0)) / 1e6
-    embed_usd = _price(cost.document_tokens, price * times)
-    query_usd = _price(cost.query_tokens, price / len(result.query_ids))
+    price = result.model.get("usd_per_million_tokens", 0.0)
+    query_price = result.model.get("query_usd_per_million_tokens")
+    embed_usd = _price(cost.document_tokens, price, times)
+    query_usd = _price(cost.query_tokens, price if query_price is None else query_price, 1 / len(result.query_ids))
     memory_usd = 0.0 if not needs.usd_per_gb_month else None if size is None else size / 1e9 * needs.usd_per_gb_month
     month_usd = None if query_usd is None or memory_usd is None else query_usd * needs.queries_per_day * DAYS + memory_usd
     return Bill(
@@ -118,9 +119,9 @@ def bill(result: Result, dataset: Mapping[str, Any], needs: Needs) -> Bill:
     )
 
 
-def _price(tokens: int | None, usd: float) -> float | None:
-    """Tokens at ``usd`` each; nothing where a token costs nothing, though their number may be unknown."""
-    return 0.0 if not usd else None if tokens is None else tokens * usd
+def _price(tokens: int | None, usd_per_million: float | None, times: float) -> float | None:
+    """Tokens at their price; nothing where a token costs nothing, though their number may be unknown; None for an unknown price."""
+    return 0.0 if usd_per_million == 0 else None if tokens is None or usd_per_million is None else tokens * usd_per_million / 1e6 * times
 
 
 def _p95(result: Result, size: float | None) -> float | None:

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,10 @@ CREATE TABLE IF NOT EXISTS vectors (
     key BLOB PRIMARY KEY, shard INTEGER NOT NULL REFERENCES shards, row INTEGER NOT NULL,
     tokens INTEGER NOT NULL, seconds REAL NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS requests (
+    id INTEGER PRIMARY KEY, dataset TEXT NOT NULL, model TEXT NOT NULL, items INTEGER NOT NULL,
+    tokens INTEGER NOT NULL, usd REAL NOT NULL, state TEXT NOT NULL
+);
 """
 
 
@@ -84,6 +88,13 @@ class VectorStore:
         """Close the database; vectors already read stay valid."""
         self._db.close()
 
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement on the store's database, for what is kept beside the vectors (harness/ledger.py); raises StoreError."""
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.folder}: {error}") from error
+
     def missing(self, keys: Sequence[bytes]) -> list[int]:
         """The positions in ``keys`` that have no vector yet, the first of each key only, ascending."""
         known = {key for part in _parts(sorted(set(keys))) for (key,) in self._select("key", part)}
@@ -93,10 +104,11 @@ class VectorStore:
                 positions.setdefault(key, position)
         return list(positions.values())
 
-    def add(self, keys: Sequence[bytes], embedded: Embedded, seconds: float, model: Model) -> None:
+    def add(self, keys: Sequence[bytes], embedded: Embedded, seconds: float, model: Model, also: Callable[[], None] = lambda: None) -> None:
         """Check and commit the vectors of one batch that took ``seconds``; when this returns they are on disk.
 
-        Keys that another process added in the meantime keep its vectors. Raises ModelError for unusable vectors.
+        ``also`` writes what belongs to the same transaction. Keys that another process added in the meantime keep its vectors.
+        Raises ModelError for unusable vectors.
         """
         matrix = vectors.check(embedded.vectors, len(keys), model.dim)
         name = f"{uuid.uuid4().hex}.npy"
@@ -107,10 +119,11 @@ class VectorStore:
             os.fsync(file.fileno())
         half.rename(self._shards / name)
         each = seconds / len(keys)
-        with self._transaction():
+        with self.transaction():
             shard = self._db.execute("INSERT INTO shards (file, model) VALUES (?, ?)", (name, model.digest())).lastrowid
             rows = [(key, shard, row, int(embedded.tokens[row]), each) for row, key in enumerate(keys)]
             self._db.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?, ?, ?)", rows)
+            also()
 
     def read(self, keys: Sequence[bytes]) -> Stored:
         """Read vectors in the order of ``keys``, repeats included; raises StoreError if one is missing or damaged."""
@@ -129,6 +142,20 @@ class VectorStore:
             start += len(part)
         matrix, alone = self._gather(places[inverse], files)
         return Stored(matrix, tokens[inverse], seconds[inverse], alone)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written within is committed together, or not at all; raises StoreError."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise StoreError(f"{self.folder}: {error}") from error
+            raise
 
     @contextmanager
     def filling(self, model: Model) -> Iterator[bool]:
@@ -175,19 +202,6 @@ class VectorStore:
         marks = ",".join("?" * len(keys))
         query = f"SELECT {columns} FROM vectors JOIN shards ON shards.id = shard WHERE key IN ({marks})"  # noqa: S608 - all ours
         return self._db.execute(query, keys).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise StoreError(f"{self.folder}: {error}") from error
-            raise
 
     def _sweep(self) -> None:
         """Delete shards that a killed process wrote but did not commit, once they are surely nobody's."""

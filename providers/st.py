@@ -62,6 +62,7 @@ class _Facts:
     pooling: str
     query_prompt: str
     document_prompt: str
+    tokenizer: str
 
 
 class SentenceTransformerEmbedder:
@@ -88,7 +89,7 @@ class SentenceTransformerEmbedder:
             pooling=facts.pooling,
             max_tokens=settings.max_tokens or facts.max_tokens,
             options=(("compute", "float32"),),
-            **settings.facts(),
+            **settings.facts() | {"tokenizer": facts.tokenizer},
         )
 
     def prepare(self) -> None:
@@ -170,7 +171,9 @@ def _facts(folder: Path) -> _Facts:
             dim = None  # anything may come out: load it to know
             break
     positions = _json(folder / modules[0]["path"] / "config.json").get("max_position_embeddings")
-    return _Facts(dim, _max_tokens(folder, modules, positions), positions, pooling, prompts.get("query") or "", document)
+    return _Facts(
+        dim, _max_tokens(folder, modules, positions), positions, pooling, prompts.get("query") or "", document, _tokenizer(folder, modules)
+    )
 
 
 def _pooling(config: dict[str, Any]) -> str:
@@ -183,6 +186,14 @@ def _pooling(config: dict[str, Any]) -> str:
 def _pooled_dim(config: dict[str, Any], dim: int | None) -> int | None:
     width = config.get("embedding_dimension") or config.get("word_embedding_dimension") or dim
     return width * (_pooling(config).count("+") + 1) if width else None
+
+
+def _tokenizer(folder: Path, modules: list[dict[str, Any]]) -> str:
+    """Where harness/tokens.py finds the tokenizer; static models take no special tokens."""
+    kind = "bare" if modules[0]["type"].endswith("StaticEmbedding") else "file"
+    return next(
+        (f"{kind}:{path}" for path in (folder / modules[0]["path"] / "tokenizer.json", folder / "tokenizer.json") if path.is_file()), ""
+    )
 
 
 def _max_tokens(folder: Path, modules: list[dict[str, Any]], positions: int | None) -> int | None:

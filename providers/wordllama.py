@@ -51,7 +51,7 @@ class WordLlamaEmbedder:
             query_prompt=settings.query_prompt or "",
             document_prompt=settings.document_prompt or "",
             pooling="mean",
-            **settings.facts(),
+            **settings.facts() | {"tokenizer": f"bare:{self._tokenizer_file}"},
         )
         self._table: NDArray[np.float32] = np.empty((0, DIM), dtype=np.float32)
         self._tokenizer: Any = None

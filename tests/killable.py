@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import runner
+from harness import filling, runner
 from harness.embedder import Embedded, Item, Role, Settings
 from providers.hash import HashEmbedder
 
@@ -32,6 +32,6 @@ class Logged(HashEmbedder):
 
 if __name__ == "__main__":
     corpus, store, out, log = map(Path, sys.argv[1:])
-    runner._MAX_BATCH = BATCH
+    filling._MAX_BATCH = BATCH
     board = runner.evaluate(corpus, [Logged(log)], store_folder=store, out=out, dims=[512, 64])
     print(len(board.results), "cells")

@@ -76,7 +76,7 @@ def test_options_reach_the_model():
         ("hash/64?trust_remote_code=perhaps", "trust_remote_code"),
         ("hash/64?mrl_dims=64,half", r"mrl_dims\[1\]"),
         ("hash/64?mrl_dims=-1", "mrl_dims"),
-        ("hsah/64", "no provider 'hsah'; there are bm25, .*hash, .* - did you mean 'hash'"),
+        ("hsah/64", "no provider 'hsah'; there are azure, bm25, .*hash, .* - did you mean 'hash'"),
         ("organ/name", "no provider 'organ'; there are .*; for a hub id write 'st/organ/name'"),
         ("all-MiniLM-L6-v2", r"no provider 'all-MiniLM-L6-v2'; there are [a-z0-9, -]*$"),
         ("__init__", "no provider '__init__'"),

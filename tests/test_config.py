@@ -150,11 +150,11 @@ def test_eval_and_show_pass_the_needs_on(tiny: Dataset, tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[evl]", "bakeoff.toml: unknown table 'evl'; known: eval, show, baseline, check"),
+        ("[evl]", "bakeoff.toml: unknown table 'evl'; known: eval, plan, show, baseline, check"),
         ("[evl]", "needs, rule - did you mean 'eval'?"),
         ("[ned]", "did you mean 'needs'?"),
         ("[rules]", "did you mean 'rule'?"),
-        ("[models]\nx = 1", "unknown table 'models'"),  # a command without options
+        ("[datasets]\nx = 1", "unknown table 'datasets'"),  # a command without options
         ('data = "mycorpus"', "bakeoff.toml: unknown key 'data'; known: eval, "),
         ("eval = 3", "bakeoff.toml: [eval] should be a table, not 3"),
         ("needs = 3", "bakeoff.toml: [needs] should be a table, not 3"),

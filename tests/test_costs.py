@@ -12,10 +12,11 @@ from conftest import make_dataset
 
 import harness
 import reports
-from harness import runner
+from harness import filling, runner
 from harness.dataset import Dataset, Document, Query
 from harness.embedder import Embedded, Item, Role, Settings
 from harness.experiment import Variant
+from harness.ledger import Ledger
 from harness.progress import Silent
 from harness.result import Cost
 from harness.store import Stored, VectorStore
@@ -25,22 +26,22 @@ from providers.hash import HashEmbedder
 def test_a_sample_of_the_queries_of_every_length_is_embedded_one_at_a_time() -> None:
     asked: list[list[int]] = []
 
-    def commit(batch: Sequence[int]) -> float:
-        asked.append(list(batch))
+    def commit(query: int) -> float:
+        asked.append([query])
         return 0.01
 
-    rest = runner._ask_alone(list(range(1_000)), commit)
+    rest = filling._ask_alone(list(range(1_000)), commit)
     assert asked == [[query] for query in range(1, 1_000, 10)]
     assert sorted([*rest, *range(1, 1_000, 10)]) == list(range(1_000))
     asked.clear()
-    assert runner._ask_alone([7, 8, 9, 10], commit) == [7, 9]  # of few queries, one in two
-    assert runner._ask_alone([], commit) == []
+    assert filling._ask_alone([7, 8, 9, 10], commit) == [7, 9]  # of few queries, one in two
+    assert filling._ask_alone([], commit) == []
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(0.0, 100), (0.4, 13), (60.0, 8)])
 def test_asking_one_at_a_time_stops_after_five_seconds_and_at_least_eight_queries(seconds: float, count: int) -> None:
     asked: list[Sequence[int]] = []
-    runner._ask_alone(list(range(1_000)), lambda batch: asked.append(batch) or seconds)
+    filling._ask_alone(list(range(1_000)), lambda query: asked.append([query]) or seconds)
     assert len(asked) == count
 
 
@@ -61,8 +62,10 @@ def test_half_of_a_few_queries_are_embedded_alone_and_the_others_together(tiny: 
 
 def search_cost(dataset: Dataset, tmp_path: Path, documents: Stored, queries: Stored, monkeypatch: pytest.MonkeyPatch) -> Cost:
     monkeypatch.setattr(runner, "seconds_per_gb", lambda _threads: 1.5)
-    run = runner._Run(dataset, VectorStore(tmp_path / "s"), (), None, 10, 1, None, force=False, progress=Silent())
-    return runner._search(run, HashEmbedder(8, Settings()).model, Variant(dim=8, trained=True), documents, queries)[1]
+    store = VectorStore(tmp_path / "s")
+    run = runner._Run(dataset, store, (), None, 10, 1, None, force=False, progress=Silent(), ledger=Ledger(store, "tiny"))
+    vectors = runner._Vectors(documents, queries, documents.tokens, {})
+    return runner._search(run, HashEmbedder(8, Settings()).model, Variant(dim=8, trained=True), vectors)[1]
 
 
 def stored(rows: int, seconds: list[float], tokens: list[int], alone: list[bool]) -> Stored:

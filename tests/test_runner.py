@@ -257,8 +257,9 @@ def test_memory_does_not_grow_with_the_corpus_while_embedding(tmp_path: Path) ->
     code = f"""
 import numpy as np
 from pathlib import Path
-from harness import runner, store
+from harness import filling, store
 from harness.embedder import Embedded, Item, Model
+from harness.ledger import Ledger
 from harness.progress import Silent
 from harness.dataset import Dataset, Document, Query
 
@@ -273,9 +274,9 @@ def anonymous():
     return int(next(l for l in open("/proc/self/status") if l.startswith("RssAnon")).split()[1]) * 1024
 
 data = Dataset.build("big", [Document(str(n), f"text {{n}}") for n in range(20_000)], [Query("q", "text")], {{"q": {{"1": 1}}}})
-run = runner._Run(data, store.VectorStore(Path({str(tmp_path)!r})), (), None, 100, 1, None, False, Silent())
+ledger = Ledger(store.VectorStore(Path({str(tmp_path)!r})), "big")
 before = anonymous()
-stored = runner._embed(run, "cheap", Cheap(), "document")
+stored = filling.fill(ledger, Silent(), "cheap", Cheap(), data, "document")
 print(anonymous() - before, stored.matrix.shape[0])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

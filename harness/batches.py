@@ -1,0 +1,50 @@
+"""How texts are made to fit: cut to what an API accepts, and packed into requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import tokens
+from harness.embedder import Item, Model, Role
+
+
+def fitting(weights: NDArray[Any], most: float) -> int:
+    """How many of the first items, ``(n,)`` tokens each, one request of at most so many tokens takes; at least one."""
+    return max(1, int(np.searchsorted(np.cumsum(weights), most, side="right")))
+
+
+def share(total: int, counts: tokens.Counts) -> tokens.Counts:
+    """Divide ``total`` tokens among items in proportion to ``counts`` ``(n,)``, in whole tokens that add up (largest remainders)."""
+    exact = total * counts / max(int(counts.sum()), 1)
+    whole = np.floor(exact).astype(np.int64)
+    whole[np.argsort(whole - exact, kind="stable")[: total - int(whole.sum())]] += 1
+    return whole
+
+
+def fitted(model: Model, items: Sequence[Item], role: Role, most: int | None) -> tuple[list[Item], tokens.Counts]:
+    """Items as they are sent, and the tokens of each that the model reads.
+
+    Where the API refuses a text of more than ``most`` tokens, it is cut by the estimate and then by tenths until it fits: the same cut
+    whether the model's tokenizer is at hand or the server's refusals have to tell.
+    """
+    sent = list(items) if most is None else [_cut(item, most) for item in items]
+    counts = tokens.count(model, sent, role)
+    while most is not None and tokens.of(model).exact and (long := np.flatnonzero(counts > most)).size:
+        for at in long:
+            sent[at] = less(sent[at])
+        counts[long] = tokens.count(model, [sent[at] for at in long], role)
+    return sent, np.minimum(counts, model.max_tokens) if model.max_tokens else counts
+
+
+def _cut(item: Item, most: int) -> Item:
+    kept = tokens.cut(item.full, most)
+    return item if len(kept) == len(item.full) else Item(kept, image=item.image)
+
+
+def less(item: Item) -> Item:
+    """The item with a text shorter by a tenth."""
+    return Item(item.full[: len(item.full) * 9 // 10], image=item.image)

@@ -1,0 +1,35 @@
+"""API keys: from the environment or a ``.env`` file, and never in anything that is written or printed."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+_SHORTEST = 6  # characters: what is shorter is no key, and would be cut out of ordinary words
+_found: dict[str, str] = {}  # value -> the name it was found under
+
+
+def find(*names: str) -> str | None:
+    """The value of the first of these variables that is set, in the environment or else in ``.env`` in the current folder."""
+    for source in (os.environ, _dotenv(Path.cwd() / ".env")):
+        for name in names:
+            if value := (source.get(name) or "").strip():
+                _found[value] = name
+                return value
+    return None
+
+
+@cache
+def _dotenv(path: Path) -> dict[str, str | None]:
+    from dotenv import dotenv_values
+
+    return dict(dotenv_values(path)) if path.is_file() else {}
+
+
+def redact(text: str) -> str:
+    """The text with each key that was ever found replaced by its name in brackets."""
+    for value, name in _found.items():
+        if len(value) >= _SHORTEST:
+            text = text.replace(value, f"[{name}]")
+    return text

@@ -1,0 +1,94 @@
+"""``openai/<model>``: OpenAI's embeddings, as ``openai/text-embedding-3-small``; key in OPENAI_API_KEY.
+
+:class:`OpenAIEndpoint` also serves the other providers whose servers speak this protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from harness.embedder import Item, Model, Role, Settings
+from harness.keys import redact
+from harness.remote import API_SETTINGS, Answer, Failure, Limits, address, decoded, describe, failure, key, limits, plain_text
+
+SETTINGS = API_SETTINGS
+KEYS = ("OPENAI_API_KEY",)
+PACKAGE = "openai"
+BASE_URL = "https://api.openai.com/v1"
+
+
+def load(name: str, settings: Settings) -> OpenAIEndpoint:
+    """``name`` is OpenAI's own name of the model."""
+    model = describe("openai", name, settings)
+    bounds = limits(settings, items=2048, tokens=300_000, item_tokens=model.max_tokens)
+    return OpenAIEndpoint(model, bounds, address(settings, BASE_URL), KEYS, ask_dimensions=bool(settings.mrl_dims))
+
+
+def no_more(role: Role) -> dict[str, Any]:  # noqa: ARG001 - others tell documents and queries apart
+    """Nothing beside OpenAI's own fields."""
+    return {}
+
+
+class OpenAIEndpoint:
+    """A server that speaks OpenAI's embeddings protocol. ``extra`` gives the fields that only it has, by role."""
+
+    def __init__(
+        self,
+        model: Model,
+        bounds: Limits,
+        base_url: str,
+        keys: tuple[str, ...],
+        *,
+        ask_dimensions: bool = False,
+        encoding: str = "base64",
+        extra: Callable[[Role], dict[str, Any]] = no_more,
+        inputs: Callable[[Sequence[Item]], list[Any]] = plain_text,
+    ) -> None:
+        self.model, self.limits = model, bounds
+        self._base_url, self._keys, self._encoding, self._extra, self._inputs = base_url, keys, encoding, extra, inputs
+        self._dimensions = {"dimensions": model.dim} if ask_dimensions else {}
+        self._client: Any = None
+
+    def connect(self) -> None:
+        """Find the key and make the client."""
+        self._client = self._make(key(*self._keys))
+
+    def _make(self, api_key: str) -> Any:
+        import openai
+
+        home = self._base_url == BASE_URL  # elsewhere nobody needs to know the organisation
+        headers = {} if home else {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+        return openai.OpenAI(api_key=api_key, base_url=self._base_url, default_headers=headers, **self._manners())  # type: ignore[arg-type]
+
+    def _manners(self) -> dict[str, Any]:
+        """No retries and no redirects of the SDK's own."""
+        import openai
+
+        return {"max_retries": 0, "timeout": self.limits.timeout, "http_client": openai.DefaultHttpxClient(follow_redirects=False)}
+
+    def ask(self, items: Sequence[Item], role: Role) -> Answer:
+        """POST /embeddings."""
+        reply = self._client.embeddings.with_raw_response.create(
+            input=self._inputs(items),
+            model=self.model.name,
+            encoding_format=self._encoding,
+            extra_body=self._extra(role),
+            **self._dimensions,
+        )
+        parsed = reply.parse()
+        rows = [(row.index, decoded(row.embedding)) for row in parsed.data]
+        places = None if all(place is None for place, _ in rows) else [place for place, _ in rows]
+        usage = getattr(parsed, "usage", None)
+        headers = {name.lower(): value for name, value in reply.headers.items()}
+        return Answer([row for _, row in rows], places, usage and (usage.total_tokens or usage.prompt_tokens), headers)
+
+    def explain(self, error: Exception) -> Failure:
+        """By status code, where there is one."""
+        import openai
+
+        if isinstance(error, openai.APIStatusError):
+            body = error.body if isinstance(error.body, dict) else {}
+            said = f"{body.get('code') or ''} {body.get('message') or error.message}".strip()
+            return failure(error, error.status_code, redact(said), error.response.headers)
+        return failure(error)
