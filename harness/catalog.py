@@ -28,7 +28,8 @@ FLOORS = ("bm25", "random")
 """Systems that stand in every leaderboard: a model that does not beat them is not worth its cost."""
 DEFAULT_MODELS = (*FLOORS, "wordllama/256", "packaged/all-MiniLM-L6-v2")
 _PRICE = ("usd_per_million_tokens", "usd_source", "usd_date")
-_USER_OPTIONS = tuple(f.name for f in fields(Settings))
+_KNOWN = tuple(f.name for f in fields(Settings))
+_USER_OPTIONS = tuple(name for name in _KNOWN if name not in ("modality", "tasks", "space", "usd_source", "usd_date"))
 _FACTS = ("mrl_dims", "licence", "usd_per_million_tokens")
 """Options that describe a model and change no vector: every provider takes them."""
 _PLUS = re.compile(r"\+(?=[a-z][a-z-]*/)")
@@ -90,7 +91,7 @@ def _check_price(table: dict[str, Any], where: str) -> None:
 def settings(spec: str) -> tuple[str, Settings]:
     """Split a spec into the model's name and its settings: the catalog's, overruled by the user's own."""
     name, given = _split(spec)
-    user = _settings(given, f"model {public(spec)!r}")
+    user = _settings(given, f"model {public(spec)!r}", _USER_OPTIONS)
     return name, replace(entries().get(name, Settings()), **{key: getattr(user, key) for key in given})
 
 
@@ -177,10 +178,10 @@ def _check_taken(given: Iterable[str], taken: Sequence[str]) -> None:
             raise OptionError(f"option {key!r} has no effect on this provider; it takes {', '.join(sorted(taken))}")
 
 
-def _settings(table: dict[str, Any], where: str) -> Settings:
+def _settings(table: dict[str, Any], where: str, known: Sequence[str] = _KNOWN) -> Settings:
     for key in table:
-        if key not in _USER_OPTIONS:
-            raise OptionError(f"{where}: unknown option {key!r}; known: {', '.join(_USER_OPTIONS)}{nearest(key, _USER_OPTIONS)}")
+        if key not in known:
+            raise OptionError(f"{where}: unknown option {key!r}; known: {', '.join(known)}{nearest(key, known)}")
     try:
         return msgspec.convert(table, Settings, strict=False)
     except msgspec.ValidationError as error:

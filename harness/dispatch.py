@@ -6,9 +6,7 @@ that it is stored before the next is counted.
 
 from __future__ import annotations
 
-import queue
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ import numpy as np
 
 from harness import tokens, vectors
 from harness.batches import fitted, fitting, less, share
+from harness.crew import Crew
 from harness.embedder import Embedded, Item, Model, Role
 from harness.errors import BudgetError, ModelError
 from harness.keys import redact
@@ -182,7 +181,7 @@ class Dispatch:
         self._next = 0  # of the items, the first that was not sent yet
         self._again: list[_Request] = []
         self._flying: dict[int, _Request] = {}
-        self._crew = _Crew(remote.endpoint, role)
+        self._crew = Crew(remote.endpoint, role)
         self._chance = random.Random()  # noqa: S311 - spreads retries of many clients, so it must not repeat
         self._error: ModelError | None = None
         self._handed: Arrived | None = None
@@ -360,43 +359,3 @@ class Dispatch:
         left = len(self._items) - self._next + sum(len(request.positions) for request in self._again)
         what = f"{left:,} {'query' if self._role == 'query' else 'document'} texts are not embedded"
         return f"the next request could pass the budget: {self._purse.account()}; {what}; all that arrived is kept"
-
-
-class _Crew:
-    """Threads that make one request each and put what came of it in a queue. They die with the process, whatever they wait for."""
-
-    def __init__(self, endpoint: Endpoint, role: Role) -> None:
-        self._endpoint, self._role = endpoint, role
-        self._jobs: queue.SimpleQueue[tuple[int, list[Item]] | None] = queue.SimpleQueue()
-        self._replies: queue.SimpleQueue[tuple[int, Answer | Exception, float]] = queue.SimpleQueue()
-        self._size = self._busy = 0
-
-    def send(self, number: int, items: list[Item]) -> None:
-        self._busy += 1
-        if self._busy > self._size:
-            self._size += 1
-            threading.Thread(target=self._work, daemon=True).start()
-        self._jobs.put((number, items))
-
-    def receive(self, seconds: float) -> tuple[int, Answer | Exception, float] | None:
-        try:
-            reply = self._replies.get(timeout=seconds)
-        except queue.Empty:
-            return None
-        self._busy -= 1
-        return reply
-
-    def dismiss(self) -> None:
-        for _ in range(self._size):
-            self._jobs.put(None)
-
-    def _work(self) -> None:
-        while job := self._jobs.get():
-            number, items = job
-            began = time.perf_counter()
-            outcome: Answer | Exception
-            try:
-                outcome = self._endpoint.ask(items, self._role)
-            except Exception as error:  # noqa: BLE001 - the loop sorts them
-                outcome = error
-            self._replies.put((number, outcome, time.perf_counter() - began))
