@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import re
 import sys
+import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import click
 
 from harness import config
-from harness.errors import HarnessError, OptionError
+from harness.errors import HarnessError, ModelError, OptionError
+from harness.keys import redact
 
 if TYPE_CHECKING:
     from harness.scale import Needs
@@ -23,6 +26,7 @@ class _Group(click.Group):
     """Reads the settings file, and catches what a user can mend, once, for every command."""
 
     def invoke(self, context: click.Context) -> object:
+        sys.excepthook = _without_keys
         try:
             context.obj = context.params["settings"] or (config.DEFAULT if config.DEFAULT.exists() else None)
             if context.obj and not set(context.args) & set(context.help_option_names):  # a broken file is no reason to refuse help
@@ -31,11 +35,16 @@ class _Group(click.Group):
         except HarnessError as error:
             if context.params.get("debug"):
                 raise
-            click.echo(f"bakeoff: {error}", err=True)
+            click.echo(f"bakeoff: {redact(str(error))}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("bakeoff: stopped; what was finished is kept, the same command goes on from there", err=True)
             sys.exit(130)
+
+
+def _without_keys(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does, but no API key that somebody's message repeats."""
+    click.echo(redact("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -159,12 +168,19 @@ def plan(data: str, models: tuple[str, ...], split: str, store: Path | None, bud
 
     dataset = shipped.load(data, split)
     vector_store = VectorStore(store or shipped.cache_folder() / "store")
-    embedders = {spec: catalog.load(spec) for spec in models or catalog.DEFAULT_MODELS}
-    found = [forecast(vector_store, spec, one, dataset) for spec, one in embedders.items() if isinstance(one, Embedder)]
+    found, absent = [], {}
+    for spec in dict.fromkeys(models or catalog.DEFAULT_MODELS):
+        try:
+            if isinstance(embedder := catalog.load(spec), Embedder):
+                found.append(forecast(vector_store, spec, embedder, dataset))
+        except ModelError as error:
+            absent[spec] = str(error)
     spent = Ledger(vector_store, dataset.about.name).spent()
     console.show_plan(dataset, found, spent, budget)
+    for reason in absent.values():
+        click.echo(redact(f"failed: {reason}"))
     known = spent + sum(one.usd or 0.0 for one in found)
-    sys.exit(1 if budget is not None and (known > budget or any(one.usd is None for one in found)) else 0)
+    sys.exit(1 if absent or (budget is not None and (known > budget or any(one.usd is None for one in found))) else 0)
 
 
 @main.command("show")

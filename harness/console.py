@@ -14,6 +14,7 @@ from harness.progress import Advance
 from harness.result import Leaderboard
 from harness.verdict import Verdict
 from reports.choosing import constraints, costs_at, row
+from reports.costs import PAID, paid
 from reports.table import NOTHING, Column
 
 if TYPE_CHECKING:
@@ -115,8 +116,9 @@ def show_plan(dataset: Dataset, plans: Sequence[Forecast], spent: float, budget:
         row = (f"{plan.texts:,}", f"{plan.cached:,}", f"{about}{plan.tokens:,}", usd, requests, minutes, *cut, f"{plan.bytes / 1e6:,.1f}")
         table.add_row(Text(plan.spec), *row)
     console.print(table)
-    for why in dict.fromkeys(f"~ {plan.spec}: {plan.why}" for plan in plans if plan.why):
-        console.print(why, markup=False, highlight=False, soft_wrap=True)
+    for plan in plans:
+        if plan.why:
+            console.print(f"~ {plan.spec}: {plan.why}", markup=False, highlight=False, soft_wrap=True)
     total = f"{sum(plan.usd or 0.0 for plan in plans):.4f} USD to come, {spent:.4f} USD spent on {dataset.about.name} so far"
     unknown = [plan.spec for plan in plans if plan.usd is None]
     console.print(f"{total}{'; price unknown: ' + ', '.join(unknown) if unknown else ''}", markup=False, highlight=False, soft_wrap=True)
@@ -158,5 +160,8 @@ def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
         console.print(text, markup=False, highlight=False)
     if not all(result.trained for result in board.results):
         console.print("* the model was not trained to be cut at this dimension", markup=False, highlight=False)
+    for line in paid(board):
+        told = [f"{heading} {figure}" for heading, figure in zip(PAID[1:], line[1:], strict=True) if figure != NOTHING]
+        console.print(f"{line[0]}: {', '.join(told)}", markup=False, highlight=False, soft_wrap=True)
     for absence in board.absences:
         console.print(f"{absence.status}: {absence.spec}: {absence.reason}", markup=False, highlight=False, soft_wrap=True)

@@ -20,8 +20,8 @@ from harness.crew import Crew
 from harness.embedder import Embedded, Item, Model, Role
 from harness.errors import BudgetError, ModelError
 from harness.keys import redact
-from harness.pace import Load, Pace
-from harness.remote import Answer, Endpoint, Failure
+from harness.pace import WINDOW, Load, Pace
+from harness.remote import Answer, Endpoint, Failure, Limits
 
 LANDING = 0.7  # seconds that Ctrl-C leaves to replies that are on their way
 _TIGHT = 1.05  # what an estimate of tokens may be short by before a request leaves; its reply puts it right
@@ -48,6 +48,10 @@ class Purse(Protocol):
         """How much was spent of how much, in words."""
         ...
 
+    def recent(self, seconds: float) -> list[tuple[float, int, int]]:
+        """Requests to the model within so many seconds, oldest first: how long ago, tokens, items."""
+        ...
+
 
 class Free:
     """No budget, nothing written down."""
@@ -62,6 +66,10 @@ class Free:
     def account(self) -> str:
         """Nothing to tell."""
         return ""
+
+    def recent(self, seconds: float) -> list[tuple[float, int, int]]:  # noqa: ARG002
+        """Nothing is known."""
+        return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +119,7 @@ class Remote:
         self.endpoint, self.model, self.batch = endpoint, endpoint.model, endpoint.limits.items
         self.patience = patience or Patience()
         limits = endpoint.limits
-        self.pace = pace or Pace(limits.requests_per_minute, limits.tokens_per_minute, limits.items_per_minute)
+        self.pace = pace or _shared_pace(self.model, limits)
         self.in_flight = 1.0  # the first request goes alone: it shows whether the key works, what is allowed, how tokens are counted
         self.answered = False
         self.ratio = 1.0 if tokens.of(self.model).exact else _TIGHT  # tokens that are counted there for each that is counted here
@@ -163,6 +171,16 @@ class Remote:
             self.pace.hold(seconds)
 
 
+def _shared_pace(model: Model, limits: Limits) -> Pace:
+    """The pace of an account, which all that ask the same model there have in common, whatever dimensions they ask for."""
+    given = (limits.requests_per_minute, limits.tokens_per_minute, limits.items_per_minute)
+    key = (model.provider, model.name, dict(model.options).get("base_url"), given)
+    return _paces.setdefault(key, Pace(*given))
+
+
+_paces: dict[object, Pace] = {}
+
+
 class Dispatch:
     """Items on their way: an iterator of what arrives. Raises ModelError when they cannot all be had, after all else has landed."""
 
@@ -182,6 +200,9 @@ class Dispatch:
         self._again: list[_Request] = []
         self._flying: dict[int, _Request] = {}
         self._crew = Crew(remote.endpoint, role)
+        if not remote.pace.used:  # what an earlier process sent counts for this minute too
+            for request in purse.recent(WINDOW):
+                remote.pace.remember(*request)
         self._chance = random.Random()  # noqa: S311 - spreads retries of many clients, so it must not repeat
         self._error: ModelError | None = None
         self._handed: Arrived | None = None

@@ -5,6 +5,7 @@ A request that a killed process had in flight stays written down at what it coul
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from harness.dispatch import State
@@ -71,8 +72,8 @@ class LedgerPurse:
         with ledger.store.transaction():
             if ledger.budget is not None and ledger.spent() + most > ledger.budget:
                 return None
-            row = (ledger.dataset, self._digest, items, most_tokens, most, _SENT)
-            statement = "INSERT INTO requests (dataset, model, items, tokens, usd, state) VALUES (?, ?, ?, ?, ?, ?) RETURNING id"
+            row = (ledger.dataset, self._digest, items, most_tokens, most, _SENT, time.time())
+            statement = "INSERT INTO requests (dataset, model, items, tokens, usd, state, at) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id"
             return int(ledger.store.execute(statement, row)[0][0])
 
     def settle(self, ticket: int, state: State, tokens: int) -> None:
@@ -83,3 +84,10 @@ class LedgerPurse:
     def account(self) -> str:
         """Spent and allowed, in USD."""
         return f"{self._ledger.spent():.6f} of {self._ledger.budget} USD are spent on {self._ledger.dataset}"
+
+    def recent(self, seconds: float) -> list[tuple[float, int, int]]:
+        """Requests to the model within so many seconds, for whatever dataset, oldest first: how long ago, tokens, items."""
+        now = time.time()
+        statement = "SELECT at, tokens, items FROM requests WHERE model = ? AND at > ? ORDER BY at"
+        rows = self._ledger.store.execute(statement, (self._digest, now - seconds))
+        return [(now - at, tokens, items) for at, tokens, items in rows]

@@ -81,6 +81,7 @@ class Pace:
         self._clock = clock
         self.meters = {"requests": Meter(requests), "tokens": Meter(tokens), "items": Meter(items)}
         self._held = -math.inf
+        self.used = False
 
     def wait(self, tokens: float, items: int) -> float:
         """Seconds until a request of so many tokens and items may leave; 0 for now."""
@@ -90,6 +91,7 @@ class Pace:
 
     def leave(self, tokens: float, items: int) -> Load:
         """Note that a request of so many tokens and items leaves now; the load is for :meth:`correct`."""
+        self.used = True
         now = self._clock()
         self.meters["requests"].leave(1, now)
         self.meters["items"].leave(items, now)
@@ -98,6 +100,12 @@ class Pace:
     def correct(self, load: Load, tokens: float) -> None:
         """Note that the reply says it was so many tokens."""
         self.meters["tokens"].correct(load, tokens)
+
+    def remember(self, ago: float, tokens: float, items: int) -> None:
+        """Note a request that left so many seconds ago, in an earlier process; oldest first, before any that leaves now."""
+        then = self._clock() - ago
+        for what, units in (("requests", 1), ("tokens", tokens), ("items", items)):
+            self.meters[what].leave(units, then)
 
     def hold(self, seconds: float) -> None:
         """Let nothing leave for so long: the server said so."""

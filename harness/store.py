@@ -39,8 +39,10 @@ CREATE TABLE IF NOT EXISTS vectors (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS requests (
     id INTEGER PRIMARY KEY, dataset TEXT NOT NULL, model TEXT NOT NULL, items INTEGER NOT NULL,
-    tokens INTEGER NOT NULL, usd REAL NOT NULL, state TEXT NOT NULL
+    tokens INTEGER NOT NULL, usd REAL NOT NULL, state TEXT NOT NULL, at REAL NOT NULL
 );
+CREATE INDEX IF NOT EXISTS requests_of ON requests (dataset, model);
+CREATE INDEX IF NOT EXISTS requests_at ON requests (model, at);
 """
 
 

@@ -40,6 +40,31 @@ def _line(one: Standing, tasks: list[str]) -> dict[str, Any]:
     return {"name": one.result.name, "floor": one.result.floor, "tasks": ", ".join(tasks), "figures": figures}
 
 
+def paid(board: Leaderboard) -> list[tuple[str, ...]]:
+    """A line for each model behind an API, under :data:`PAID`: what was expected and what its replies say."""
+    lines: dict[str, tuple[str, ...]] = {}
+    for result in board.results:
+        cost = result.cost
+        if cost.requests is None:
+            continue
+        lost = NOTHING if not cost.lost_requests else f"{cost.lost_requests:,}"
+        maybe = NOTHING if not cost.lost_requests else _money(cost.lost_usd)
+        figures = (_count(cost.estimated_tokens), _count(cost.tokens), _money(cost.estimated_usd), _money(cost.usd))
+        lines.setdefault(result.spec, (result.spec, *figures, f"{cost.requests:,}", lost, maybe))
+    return list(lines.values())
+
+
+PAID = ("model", "tokens expected", "tokens used", "USD expected", "USD", "requests", "lost", "USD for the lost, at most")
+
+
+def _count(value: int | None) -> str:
+    return NOTHING if value is None else f"{value:,}"
+
+
+def _money(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:,.4f}"
+
+
 def size(count: float | None) -> str:
     """Bytes in the unit that suits them."""
     if count is None:

@@ -61,6 +61,8 @@ def _context(board: Leaderboard, verdict: Verdict) -> dict[str, Any]:
         "duels": standings.duels(verdict),
         "health": health.health(board, verdict),
         "costs": costs.costs(verdict),
+        "paid": costs.paid(board),
+        "paid_headings": costs.PAID,
         "environment": costs.environment(board),
         "reproduce": costs.reproduce(board, verdict),
         "nothing": NOTHING,
