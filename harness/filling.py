@@ -46,7 +46,8 @@ def fill(ledger: Ledger, progress: Progress, spec: str, embedder: Embedder, data
             missing.reverse()  # not sorted the other way round: texts of one length must come in the opposite order too
         work = _Work(ledger.store, role, wanted, keys, [entry.id for entry in entries], advance)
         if isinstance(embedder, Remote):
-            work.fetch_all(embedder, missing, ledger.purse(embedder.model))
+            images = any(wanted[position].image is not None for position in missing)
+            work.fetch_all(embedder, missing, ledger.purse(embedder.model, images=images))
         else:
             work.compute_all(embedder, missing)
     return ledger.store.read(keys)

@@ -39,11 +39,13 @@ class Ledger:
         """USD that were, or may have been, paid for this dataset so far."""
         return float(self.store.execute("SELECT total(usd) FROM requests WHERE dataset = ?", (self.dataset,))[0][0])
 
-    def purse(self, model: Model) -> LedgerPurse:
-        """Where the requests to one model are paid from; raises BudgetError where there is a budget but no price."""
+    def purse(self, model: Model, *, images: bool = False) -> LedgerPurse:
+        """Where the requests to one model are paid from; raises BudgetError where there is a budget but no price, as for images."""
         if self.budget is not None and model.usd_per_million_tokens is None:
             fix = "say it, as in ?usd_per_million_tokens=0.02, or leave --budget out"
             raise BudgetError(f"a budget cannot be kept: the price of {model} is not in the catalog; {fix}")
+        if self.budget is not None and images and model.usd_per_million_tokens:
+            raise BudgetError(f"a budget cannot be kept: the catalog has no price of images for {model}; leave --budget out")
         return LedgerPurse(self, model)
 
     def account(self, model: Model) -> Account:

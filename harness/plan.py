@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,9 +115,14 @@ def _part(vector_store: VectorStore, embedder: Embedder, dataset: Dataset, role:
         cached=len(set(keys)) - len(missing),
         tokens=total,
         requests=requests,
-        usd=0.0 if not len(missing) else None if price is None else total * price / 1e6,
+        usd=0.0 if not missing else None if price is None or _unpriced(model, [wanted[at] for at in missing]) else total * price / 1e6,
         minutes=_minutes(limits, requests, total, len(missing)) if limits else None,
     )
+
+
+def _unpriced(model: Model, wanted: Sequence[Item]) -> bool:
+    """Whether there are images among what a model that costs money is to embed: the catalog's prices are those of text."""
+    return model.usd_per_million_tokens != 0 and any(item.image is not None for item in wanted)
 
 
 def billable(model: Model, wanted: list[Item], role: Role) -> Counts:
@@ -156,10 +162,12 @@ def expected(ledger: Ledger, embedder: Embedder, dataset: Dataset) -> dict[str, 
     if not remotes:
         return {}
     totals = {role: int(billable(one.model, items(dataset, role), role).sum()) for role, one in remotes.items()}
+    images = any(_unpriced(one.model, items(dataset, role)) for role, one in remotes.items())
     accounts = [ledger.account(model) for model in {one.model.digest(): one.model for one in remotes.values()}.values()]
     return {
         "estimated_tokens": sum(totals.values()),
-        "estimated_usd": list_price(embedder.model, totals.get("document", 0), totals.get("query", 0)),
+        "estimated_usd": None if images else list_price(embedder.model, totals.get("document", 0), totals.get("query", 0)),
+        **({"usd": None} if images else {}),
         "requests": sum(account.requests for account in accounts),
         "lost_requests": sum(account.lost for account in accounts),
         "lost_usd": sum(account.lost_usd for account in accounts),

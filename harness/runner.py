@@ -272,8 +272,7 @@ def _search(run: _Run, model: Model, variant: Variant, stored: _Vectors) -> tupl
         document_tokens=used[0],
         query_tokens=used[1],
         truncated_documents=cut if (stored.lengths >= 0).all() else None,
-        usd=list_price(model, *used),
-        **stored.billed,
+        **({"usd": list_price(model, *used)} | stored.billed),
     )
     return ranking, cost, index.device
 
