@@ -76,6 +76,7 @@ class Free:
 class Patience:
     """How long to try: ``attempts`` at one request, ``paid`` of them with whole answers that are unusable, ``unreachable`` of them before
     any answer came. Before each goes a pause of ``first`` seconds, doubled each time up to ``most``, less a random share of up to a half.
+    A server that asks for more than ``longest`` seconds is not waited for.
     """
 
     attempts: int = 10
@@ -83,6 +84,7 @@ class Patience:
     unreachable: int = 3
     first: float = 0.5
     most: float = 60.0
+    longest: float = 600.0
 
     def pause(self, tries: int, chance: float) -> float:
         """Seconds to wait after so many tries; ``chance`` is from 0 to 1."""
@@ -293,7 +295,8 @@ class Dispatch:
         if tokens.of(self._model).exact:
             each = self._counts[list(positions)] * max(1.0, self._remote.ratio)
         else:
-            each = np.array([len(self._items[at].full.encode("utf-8", "surrogatepass")) for at in positions], dtype=np.float64)
+            prompt = self._model.prompt(self._role)
+            each = np.array([len((prompt + self._items[at].full).encode("utf-8", "surrogatepass")) for at in positions], dtype=np.float64)
             if self._model.max_tokens:
                 each = np.minimum(each, self._model.max_tokens)
         return int(np.ceil(each + _OVERHEAD).sum())
@@ -365,7 +368,10 @@ class Dispatch:
         if failure.kind == "fatal":
             return f"{failure.message}"
         if failure.kind == "refused":
-            return f"refuses {first}: {failure.message}; change or remove it"
+            fix = "change or remove it" if self._remote.answered else "it has accepted nothing yet: are the model's name and options right?"
+            return f"refuses {first}: {failure.message}; {fix}"
+        if failure.retry_after and failure.retry_after > patience.longest:
+            return f"asks to wait {failure.retry_after / 60:.0f} minutes: {failure.message}; all that arrived is kept, go on then"
         if failure.kind == "unreachable" and not self._remote.answered and request.tries >= patience.unreachable:
             return f"cannot be reached: {failure.message}; is the address right, and the server up?"
         if request.paid >= patience.paid or request.tries >= patience.attempts:

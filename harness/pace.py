@@ -14,6 +14,7 @@ from harness.remote import number
 WINDOW = 60.5
 """Seconds that we take for a minute: what leaves within them arrives within 60 only if the way there varies by half a second."""
 _CREDIT = 1.0  # seconds of unused time that may be made up for at once: a stall costs nothing, and gives no burst either
+_LONGEST = 60.0  # seconds that a header alone holds us: of a day's limit it may say hours, and then the server must refuse first
 _PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -120,7 +121,7 @@ class Pace:
             if not meter.given and (limit := number(headers.get(f"x-ratelimit-limit-{what}"))):
                 meter.limit = limit
             if headers.get(f"x-ratelimit-remaining-{what}") == "0":
-                self.hold(duration(headers.get(f"x-ratelimit-reset-{what}", "")))
+                self.hold(min(_LONGEST, duration(headers.get(f"x-ratelimit-reset-{what}", ""))))
 
 
 def duration(text: str) -> float:

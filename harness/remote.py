@@ -176,7 +176,7 @@ def failure(error: Exception, status: int | None = None, message: str = "", head
         said = f"the reply cannot be read: {text}"
     elif 300 <= status < 400:
         said = f"{status}: sends us on to {names.get('location', 'nowhere')}, which is refused: keys and texts go to the named host only"
-    elif kind == "fatal" and (meaning := _MEANING.get(402 if _no_credit(text) else status)):
+    elif kind == "fatal" and (meaning := _MEANING.get(402 if _no_credit(text) else 401 if _bad_key(text) else status)):
         said = f"{said} ({meaning})"
     return Failure(kind, said, retry_after=retry_after(names), status=status)
 
@@ -185,10 +185,15 @@ def _kind(status: int, text: str) -> Kind:
     if status in _BUSY and not _no_credit(text):
         return "busy"
     if status in _REFUSED:
-        return "refused"
+        return "fatal" if _bad_key(text) else "refused"
     if 200 <= status < 300:  # a reply, but not one that can be read
         return "lost"
     return "busy" if status >= 500 else "fatal"
+
+
+def _bad_key(text: str) -> bool:
+    """Google answers 400 to a key that it does not know."""
+    return "api key not valid" in text.lower() or "API_KEY_INVALID" in text
 
 
 def _no_credit(text: str) -> bool:
