@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal, Protocol
 
 import numpy as np
@@ -137,7 +138,7 @@ class Remote:
         """Embed items in their order; raises ModelError. Nothing is stored: the runner uses :meth:`dispatch`."""
         self.prepare()
         rows, counts = np.empty((len(items), self.model.dim), dtype=np.float32), np.zeros(len(items), dtype=np.int64)
-        for arrived in self.dispatch(items, role):
+        for arrived in chain.from_iterable(self.dispatch(items, role)):
             rows[list(arrived.positions)], counts[list(arrived.positions)] = arrived.embedded.vectors, arrived.embedded.tokens
         return Embedded(rows, counts)
 
@@ -207,23 +208,24 @@ class Dispatch:
                 remote.pace.remember(*request)
         self._chance = random.Random()  # noqa: S311 - spreads retries of many clients, so it must not repeat
         self._error: ModelError | None = None
-        self._handed: Arrived | None = None
+        self._handed: list[Arrived] = []
 
-    def __iter__(self) -> Iterator[Arrived]:
-        """Hand over what arrives, in the order of arrival."""
+    def __iter__(self) -> Iterator[list[Arrived]]:
+        """Hand over what arrives, in the order of arrival; together what arrived while the last was stored."""
         try:
             while (self._next < len(self._items) or self._again or self._flying) and not (self._error and not self._flying):
                 pause = self._send()
                 if (self._flying or pause) and (arrived := self._receive(pause or _POLL)):
                     self._handed = arrived
+                    self._send()  # while these are stored, the next are already on their way
                     yield arrived
-                    self._handed = None
+                    self._handed = []
             if self._error:
                 raise self._error
         finally:
             self._crew.dismiss()
 
-    def landing(self, seconds: float = LANDING) -> Iterator[Arrived]:
+    def landing(self, seconds: float = LANDING) -> Iterator[list[Arrived]]:
         """What was handed over when the loop was broken off, then what still arrives within so many seconds. Nothing more is sent."""
         if self._handed:
             yield self._handed
@@ -301,12 +303,12 @@ class Dispatch:
                 each = np.minimum(each, self._model.max_tokens)
         return int(np.ceil(each + _OVERHEAD).sum())
 
-    def _receive(self, seconds: float) -> Arrived | None:
-        """Wait for one reply, no longer than ``seconds``, and make of it what it is worth."""
-        reply = self._crew.receive(min(seconds, _POLL))
-        if reply is None:
-            return None
-        number, outcome, took = reply
+    def _receive(self, seconds: float) -> list[Arrived]:
+        """Wait for a reply, no longer than ``seconds``, and make of all that are there what they are worth."""
+        opened = (self._open(number, outcome, took) for number, outcome, took in self._crew.receive(min(seconds, _POLL)))
+        return [arrived for arrived in opened if arrived]
+
+    def _open(self, number: int, outcome: Answer | Exception, took: float) -> Arrived | None:
         request = self._flying.pop(number)
         try:
             if isinstance(outcome, Exception):

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from harness import store
 from harness.dataset import Dataset, Document, Query
 from harness.dispatch import Arrived, Purse, Remote
-from harness.embedder import Embedder, Item, Role
+from harness.embedder import Embedded, Embedder, Item, Role
 from harness.ledger import Ledger
 from harness.progress import Advance, Progress
 from harness.store import Stored, VectorStore
@@ -101,13 +103,20 @@ class _Work:
             self._done([positions[at] for at in batch if positions[at] not in set(left)])
             return kept
 
-        def commit(arrived: Arrived) -> None:
+        def commit(arrived: list[Arrived]) -> None:
             nonlocal last, took
-            took, now = arrived.seconds, time.perf_counter()
-            batch = [positions[at] for at in arrived.positions]
+            took, now = arrived[-1].seconds, time.perf_counter()
+            batch = [positions[at] for one in arrived for at in one.positions]
             seconds = took if alone else now - last  # many are on their way at once: what counts is how often one arrives
-            settle = lambda: purse.settle(arrived.ticket, "answered", arrived.tokens)  # noqa: E731
-            self.store.add([self.keys[position] for position in batch], arrived.embedded, seconds, remote.model, settle)
+
+            def settle() -> None:
+                for one in arrived:
+                    purse.settle(one.ticket, "answered", one.tokens)
+
+            together = Embedded(
+                np.concatenate([one.embedded.vectors for one in arrived]), np.concatenate([one.embedded.tokens for one in arrived])
+            )
+            self.store.add([self.keys[position] for position in batch], together, seconds, remote.model, settle)
             last = now
             self._done(batch)
 

@@ -71,7 +71,7 @@ class LedgerPurse:
     def reserve(self, most_tokens: int, items: int) -> int | None:
         """Write a request down at what it can cost at most, in one transaction with the look at what is left."""
         ledger, most = self._ledger, most_tokens * self._price
-        with ledger.store.transaction():
+        with ledger.store.transaction(durable=False):
             if ledger.budget is not None and ledger.spent() + most > ledger.budget:
                 return None
             row = (ledger.dataset, self._digest, items, most_tokens, most, _SENT, time.time())
