@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.check import CannotCompareError, save_baseline
+from harness.baseline import CannotCompareError, save_baseline
 from harness.dataset import Dataset
 from harness.result import Leaderboard
 
@@ -41,7 +41,7 @@ def test_baseline_and_rules_are_found_in_the_root_folder(board: Leaderboard, pyt
     pytester.makepyfile(
         """
         import pytest
-        from harness.check import CannotCompareError
+        from harness.baseline import CannotCompareError
         from harness.result import Leaderboard
 
         def test_it(retrieval_baseline):
