@@ -224,3 +224,68 @@ def test_the_command_exits_with_0_1_and_2_and_loads_neither_torch_nor_faiss(boar
     command = [sys.executable, "-c", code, "check", str(good), "--baseline", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not {"torch", "faiss", "transformers", "matplotlib"} & set(done.stderr.split())
+
+
+def test_rules_that_cover_no_query_are_no_pass(board: Leaderboard, tmp_path: Path) -> None:
+    each, few = Rule(metric="ndcg@10", slice="each"), Rule(metric="ndcg@10", slice="kind: few")
+    ids = board.results[0].query_ids
+    for slices in ({}, {"kind": {"few": ids[:9], "fewer": ids[9:11]}}):
+        save_baseline(replace(board, slices=slices), tmp_path / "b.json")
+        with pytest.raises(CannotCompareError, match=r"no slice has 10 queries or more, .* add a rule for 'all' queries"):
+            check(board, tmp_path / "b.json", [each])
+        assert [outcome.slice for outcome in check(board, tmp_path / "b.json").outcomes] == ["all"]
+    with pytest.raises(CannotCompareError, match=r"slice 'kind: few' has 9 queries, and fewer than 10 are held to no rule; give it more"):
+        check(board, tmp_path / "b.json", [Rule(metric="ndcg@10"), few])
+    save_baseline(replace(board, slices={"kind": {"few": ids[:10]}}), tmp_path / "b.json")
+    assert [outcome.queries for outcome in check(board, tmp_path / "b.json", [few]).outcomes] == [10]
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_a_new_score_that_is_no_number_is_no_pass(board: Leaderboard, baseline: Path, score: float) -> None:
+    broken = changed(board, lambda scores: np.array([*scores[:-1], score]))
+    with pytest.raises(CannotCompareError, match=r"ndcg@10 of 'hash/256 @ 256' is no number for 1 queries, as 'q\d+'; evaluate it again"):
+        check(broken, baseline)
+
+
+def test_the_fallen_queries_are_those_of_the_first_broken_rule(board: Leaderboard, tmp_path: Path) -> None:
+    file, rules = tmp_path / "b.json", [Rule(metric="ndcg@10"), Rule(metric="recall@10", slice="kind: odd"), Rule(metric="recall@10")]
+    odd = set(board.slices["kind"]["odd"])
+    results = [replace(r, scores={m: np.full(QUERIES, 0.6) for m in r.scores}) for r in board.results]
+    save_baseline(replace(board, results=tuple(results)), file, ["hash/256 @ 256", "hash/256 @ 64"])
+    worse = {
+        "ndcg@10": np.array([0.4, *[0.6] * (QUERIES - 1)]),  # one query fell, but no rule is broken
+        "recall@10": np.array([0.3 if query in odd else 0.5 for query in board.results[0].query_ids]),
+    }
+    now = replace(board, results=tuple(replace(r, scores=worse) if r.dim == 256 else r for r in results))
+    fallen = check(now, file, rules).fallen
+    assert {(one.cell, one.metric, one.slice) for one in fallen} == {("hash/256 @ 256", "recall@10", "kind: odd")}
+    assert {one.query for one in fallen} < odd
+    assert len(fallen) == 10
+    held = check(
+        replace(board, results=tuple(replace(r, scores=worse | {"recall@10": r.scores["recall@10"]}) for r in results)), file, rules
+    )
+    assert not held.regressed
+    assert {(one.metric, one.slice, one.now) for one in held.fallen} == {("ndcg@10", "all", 0.4)}
+
+
+def test_a_model_or_an_index_that_is_no_longer_as_saved_is_noted(board: Leaderboard, tmp_path: Path) -> None:
+    save_baseline(board, tmp_path / "b.json", ["hash/256 @ 256", "hash/256 @ 64"])
+    model = {"revision": "def", "query_prompt": "query: ", "pooling": "mean", "max_tokens": 512}
+    now = [replace(r, model={**r.model, **model}, index="HNSW", precision="int8") for r in board.results]
+    report = check(replace(board, results=tuple(now)), tmp_path / "b.json")
+    revision = board.results[0].model["revision"]
+    assert not report.regressed
+    assert report.notes == (
+        f"hash/256: index {board.results[0].index} -> HNSW",
+        "hash/256: precision float32 -> int8",
+        f"hash/256: revision {revision} -> def",
+        "hash/256: query prompt '' -> 'query: '",
+        "hash/256: pooling '' -> mean",
+        "hash/256: max tokens none -> 512",
+    )
+
+
+def test_another_model_is_one_note(board: Leaderboard, baseline: Path) -> None:
+    other = [replace(r, spec="st/x", model={**r.model, "name": "x", "revision": "def"}) if r.dim == 256 else r for r in board.results]
+    report = check(replace(board, results=tuple(other)), baseline, cell="st/x @ 256")
+    assert report.notes == ("st/x @ 256 is compared with hash/256 @ 256",)
