@@ -19,7 +19,7 @@ TIERS = [
     {"dataset", "embedder", "index", "result"},
     {"store", "experiment", "beir", "slices"},
     {"catalog", "shipped"},
-    {"scale"},
+    {"scale", "baseline"},
     {"picks", "check"},
     {"verdict"},
     {"migration", "runner"},
