@@ -93,12 +93,12 @@ def test_empty_inputs_are_left_out(calls: Any) -> None:
 def test_values_arrive_whole_and_nothing_in_them_is_run(calls: Any) -> None:
     code, (evaluated, checked) = calls(
         data='my "corpus"; touch ran $(touch ran) *',
-        models="st/org/name?query_prompt=a*\n wordllama/256 `touch`",
+        models="st/org/name?query_prompt=a*\n *.toml `touch`",
         baseline="-b $(touch ran) 'x'*.json",
         out="o u t",
         args="--cell \"st/org/name @ 256\" --rules '*.toml' --json $(touch ran) *",
     )
-    models = ["--model", "st/org/name?query_prompt=a*", "--model", "wordllama/256", "--model", "`touch`"]
+    models = ["--model", "st/org/name?query_prompt=a*", "--model", "*.toml", "--model", "`touch`"]
     assert code == 0
     assert evaluated == ["eval", 'my "corpus"; touch ran $(touch ran) *', *models, "--out", "o u t", "--quiet"]
     assert checked == [

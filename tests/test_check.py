@@ -256,7 +256,8 @@ def test_the_fallen_queries_are_those_of_the_first_broken_rule(board: Leaderboar
         "ndcg@10": np.array([0.4, *[0.6] * (QUERIES - 1)]),  # one query fell, but no rule is broken
         "recall@10": np.array([0.3 if query in odd else 0.5 for query in board.results[0].query_ids]),
     }
-    now = replace(board, results=tuple(replace(r, scores=worse) if r.dim == 256 else r for r in results))
+    held_with_a_deep_fall = {m: np.array([0.0, *[0.6] * (QUERIES - 1)]) for m in worse}
+    now = replace(board, results=tuple(replace(r, scores=worse if r.dim == 256 else held_with_a_deep_fall) for r in results))
     fallen = check(now, file, rules).fallen
     assert {(one.cell, one.metric, one.slice) for one in fallen} == {("hash/256 @ 256", "recall@10", "kind: odd")}
     assert {one.query for one in fallen} < odd
