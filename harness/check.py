@@ -20,7 +20,7 @@ from harness.result import Leaderboard, Result
 ALL, EACH = "all", "each"
 NAMED = 10
 """How many fallen queries are named."""
-_MAKE = ("revision", "query_prompt", "document_prompt", "pooling", "max_tokens")
+_WATCHED = ("revision", "query_prompt", "document_prompt", "pooling", "max_tokens")
 """What of a model is noted when it is no longer as it was saved."""
 Slices = Mapping[str, Mapping[str, Sequence[str]]]
 
@@ -190,7 +190,7 @@ def _changes(saved: Saved, result: Result) -> list[str]:
     notes = [] if result.name == saved.cell else [f"{result.name} is compared with {saved.cell}"]
     pairs: list[tuple[str, object, object]] = [("index", saved.index, result.index), ("precision", saved.precision, result.precision)]
     if all(saved.model.get(name) == result.model.get(name) for name in ("provider", "name")):  # of another model all of it differs
-        pairs += [(name.replace("_", " "), saved.model.get(name), result.model.get(name)) for name in _MAKE]
+        pairs += [(name.replace("_", " "), saved.model.get(name), result.model.get(name)) for name in _WATCHED]
     return notes + [f"{result.spec}: {name} {_shown(before)} -> {_shown(now)}" for name, before, now in pairs if before != now]
 
 

@@ -32,7 +32,9 @@ class _Group(click.Group):
         except HarnessError as error:
             if context.params.get("debug"):
                 raise
-            click.echo(f"bakeoff: {error}", err=True)
+            from reports.choosing import plain
+
+            click.echo(f"bakeoff: {plain(str(error))}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("bakeoff: stopped; what was finished is kept, the same command goes on from there", err=True)

@@ -110,6 +110,11 @@ def test_nothing_steers_the_terminal(tmp_path: Path) -> None:
         assert "\x1b" not in done.output
         assert done.exit_code == (2 if words else 1)
         assert "de" in done.output
+    baseline = json.loads((tmp_path / "b.json").read_text())
+    (tmp_path / "b.json").write_text(json.dumps(baseline | {"fingerprint": {"\x1b[31m": ""}}))
+    done = bakeoff("check", folder, "--baseline", tmp_path / "b.json")
+    assert done.stderr.startswith("bakeoff: ")
+    assert "\x1b" not in done.stderr
 
 
 def test_reports_go_into_folders_that_are_made(folder: Path) -> None:
