@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 import harness
-from harness import catalog, check
+from harness import baseline, catalog, check
 from harness.console import Lines
 from harness.embedder import Embedded, Embedder, Item, Model, Role, texts
 from providers import st
@@ -107,7 +107,7 @@ def row(change: str, before: harness.Leaderboard, now: harness.Leaderboard, cell
     """A line of the table; its last word is MISSED where the gate did not what it should."""
     native = next(result.name for result in before.results if result.dim == result.native_dim)
     with tempfile.TemporaryDirectory() as folder:
-        check.save_baseline(before, Path(folder) / "baseline.json", [native])
+        baseline.save_baseline(before, Path(folder) / "baseline.json", [native])
         report = check.check(now, Path(folder) / "baseline.json", cell=cell)
     whole, *parts = report.outcomes
     gate = f"fails: {'all and ' * whole.regressed}{sum(one.regressed for one in parts)} of {len(parts)} slices"

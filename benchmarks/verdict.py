@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import check, stats
+from harness.baseline import Saved
 from harness.result import score_matrix
 
 SETS, RESAMPLES, GATES, CHOICES = 1_000, 1_000, 2_000, 250
@@ -114,7 +115,8 @@ def gate(before: Floats, after: Floats, count: int, drop: float, seed: int) -> f
         ids = [str(at) for at in range(count)]
         slices = {by: {value: ids[at::size] for at, value in enumerate("abc"[:size])} for by, size in (("one", 2), ("two", 3))}
         slices["three"] = {"a": ids[: count // 3]}
-        cell = {"cell": "x", "scores": {"ndcg@10": dict(zip(ids, saved, strict=True))}}
+        scores = {"ndcg@10": dict(zip(ids, saved, strict=True))}
+        cell = Saved(cell="x", model={}, index="", precision="", scores=scores, found={})
         result = SimpleNamespace(name="x", query_ids=ids, scores={"ndcg@10": now})
         failed += any(one.regressed for rule in check.default_rules("ndcg@10") for one in check.apply(rule, cell, result, slices))
     return failed / GATES

@@ -10,6 +10,20 @@ from numpy.typing import NDArray
 
 from harness import tokens
 from harness.embedder import Item, Model, Role
+from harness.remote import Limits
+
+_PARTS = 50  # a request has at most so small a part of what a minute allows: what is left over at the minute's end is lost
+
+
+def room(limits: Limits, requests: float, all_tokens: float, all_items: float, *, known: bool) -> tuple[int, float]:
+    """The most items and the most tokens of one request, where so many requests, tokens and items may leave in a minute (inf: any number).
+
+    Requests are as large as few of them a minute have to be. ``known`` says whether it is known how the server counts: a first request
+    that an estimate makes is small, since nobody knows how far it is off.
+    """
+    parts = max(1.0, min(requests, _PARTS)) if known else _PARTS
+    items = max(1.0, all_items / max(1.0, min(requests, _PARTS)))
+    return int(min(limits.items, items)), min(limits.tokens or np.inf, all_tokens / parts)
 
 
 def fitting(weights: NDArray[Any], most: float) -> int:
@@ -19,7 +33,8 @@ def fitting(weights: NDArray[Any], most: float) -> int:
 
 def share(total: int, counts: tokens.Counts) -> tokens.Counts:
     """Divide ``total`` tokens among items in proportion to ``counts`` ``(n,)``, in whole tokens that add up (largest remainders)."""
-    exact = total * counts / max(int(counts.sum()), 1)
+    counts = counts if counts.any() else np.ones_like(counts)
+    exact = total * counts / counts.sum()
     whole = np.floor(exact).astype(np.int64)
     whole[np.argsort(whole - exact, kind="stable")[: total - int(whole.sum())]] += 1
     return whole

@@ -1,12 +1,8 @@
-"""The gate: it finds out whether retrieval got worse than a saved baseline by more than chance explains.
-
-A baseline is a small JSON file that is meant to be committed and reviewed. It holds, for one or more cells, every query's
-scores and first documents, and what data they were measured on.
-"""
+"""The gate: it finds out whether retrieval got worse than a saved baseline by more than chance explains."""
 
 from __future__ import annotations
 
-import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,19 +12,17 @@ from typing import Any
 import numpy as np
 
 from harness import stats
-from harness.errors import HarnessError, OptionError, nearest
-from harness.metrics import Floats, Measure
-from harness.result import Leaderboard, Result, whole_or_nothing
-from harness.slices import BM25, of_others
+from harness.baseline import KEPT, Baseline, CannotCompareError, Saved, find_cell, read
+from harness.errors import OptionError, nearest
+from harness.metrics import Measure
+from harness.result import Leaderboard, Result
 
-SCHEMA = 1
 ALL, EACH = "all", "each"
-KEPT = 10
-"""How many documents of each ranking a baseline keeps, and how many fallen queries are named."""
-
-
-class CannotCompareError(HarnessError):
-    """The new run and the baseline cannot be compared; never taken for a pass."""
+NAMED = 10
+"""How many fallen queries are named."""
+_WATCHED = ("revision", "query_prompt", "document_prompt", "pooling", "max_tokens")
+"""What of a model is noted when it is no longer as it was saved."""
+Slices = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +68,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Fallen:
-    """A query whose score fell, with the first documents found before and now."""
+    """A query of ``slice`` whose score by ``metric`` fell, with the first documents found before and now."""
 
     cell: str
+    metric: str
+    slice: str
     query: str
     text: str
     before: float
@@ -87,7 +83,10 @@ class Fallen:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of a check: every rule on every cell, the queries that fell most, and what must be said beside it."""
+    """The outcome of a check: every rule on every cell, the queries that fell most, and what must be said beside it.
+
+    The fallen queries are those of the first rule that each cell breaks; where none is broken, of all queries by the first rule's metric.
+    """
 
     dataset: str
     outcomes: tuple[Outcome, ...]
@@ -126,6 +125,15 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
+def rules_in_force(rules: Path | None, settings: Path | None) -> tuple[Rule, ...]:
+    """The rules of the file ``rules``, else those of the settings file, else none; raises OptionError as :func:`read_rules` does."""
+    source = rules or settings
+    chosen = read_rules(source) if source else ()
+    if rules and not chosen:
+        raise OptionError(f"{rules}: holds no rule; write them as [[rule]] tables")
+    return chosen
+
+
 def _tables(path: Path) -> list[dict[str, Any]]:
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -140,151 +148,144 @@ def _tables(path: Path) -> list[dict[str, Any]]:
     return rules
 
 
-def save_baseline(board: Leaderboard, path: Path, cells: Sequence[str] = ()) -> list[str]:
-    """Write the named cells (``model @ dim``; by default the best model's best) as a baseline; returns their names."""
-    chosen = [_cell(board, name) for name in cells] or [r for r in board.results if not r.floor][:1]
-    if not chosen:
-        raise CannotCompareError("no embedding model was measured, so there is nothing to save")
-    baseline = {
-        "schema": SCHEMA,
-        "dataset": board.dataset["name"],
-        "split": board.dataset["split"],
-        "fingerprint": board.dataset["fingerprint"],
-        "slices": {
-            by: {value: list(ids) for value, ids in values.items()}
-            for by, values in board.slices.items()
-            if by != BM25 and not of_others(by, {result.spec for result in chosen})
-        },
-        "queries": dict(board.queries),
-        "cells": [
-            {
-                "cell": result.name,
-                "model": dict(result.model),
-                "index": result.index,
-                "precision": result.precision,
-                "scores": {
-                    measure: {query: round(float(score), 6) for query, score in zip(result.query_ids, values, strict=True)}
-                    for measure, values in result.scores.items()
-                },
-                "found": {query: list(ids[:KEPT]) for query, ids in zip(result.query_ids, result.documents, strict=True)},
-            }
-            for result in chosen
-        ],
-    }
-    with whole_or_nothing(path) as half:
-        half.write_text(json.dumps(baseline, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return [result.name for result in chosen]
-
-
 def check(board: Leaderboard, path: Path, rules: Sequence[Rule] = (), cell: str | None = None) -> Report:
     """Hold a new leaderboard against the baseline at ``path``.
 
     Every cell of the baseline is compared with the cell of the same name, or, where the baseline has just one, with
-    ``cell``. Raises CannotCompareError when the data differ in what was judged, a cell, query, slice or measure is missing, or the
-    baseline cannot be read.
+    ``cell``. Raises CannotCompareError when the data differ in what was judged, a cell, query, slice or measure is missing, the
+    rules cover no query, or the baseline cannot be read.
     """
-    baseline = _read(path)
+    baseline = read(path)
     notes = _check_data(board, baseline, path)
-    if cell is not None and len(baseline["cells"]) != 1:
-        raise CannotCompareError(f"{path}: holds {len(baseline['cells'])} cells, but --cell {cell!r} can stand for one only")
-    outcomes: list[Outcome] = []
-    fallen: list[Fallen] = []
+    if cell is not None and len(baseline.cells) != 1:
+        raise CannotCompareError(f"{path}: holds {len(baseline.cells)} cells, but --cell {cell!r} can stand for one only")
     rules = rules or default_rules(board.headline)
-    for saved in baseline["cells"]:
-        result = _cell(board, cell or saved["cell"])
-        if result.name != saved["cell"]:
-            notes.append(f"{result.name} is compared with {saved['cell']}")
-        for rule in rules:
-            outcomes += apply(rule, saved, result, baseline["slices"])
-        fallen += _fallen(saved, result, rules[0].metric, baseline["queries"])
-    fallen.sort(key=lambda one: (one.now - one.before, one.query))
-    return Report(board.dataset["name"], tuple(outcomes), tuple(fallen[:KEPT]), tuple(notes))
+    pairs = [(saved, find_cell(board, cell or saved.cell)) for saved in baseline.cells]
+    outcomes = [outcome for saved, result in pairs for rule in rules for outcome in apply(rule, saved, result, baseline.slices)]
+    if not outcomes:
+        raise CannotCompareError(
+            f"{path}: no slice has {stats.FEWEST_IN_SLICE} queries or more, so rules for {EACH!r} slice alone check nothing; "
+            f"add a rule for {ALL!r} queries"
+        )
+    for saved, result in pairs:
+        notes += _changes(saved, result)
+    fallen = _fallen(pairs, outcomes, rules[0].metric, baseline)
+    return Report(board.dataset["name"], tuple(outcomes), fallen, tuple(dict.fromkeys(notes)))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        baseline: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if baseline["schema"] != SCHEMA:
-            raise CannotCompareError(f"{path}: schema {baseline['schema']}, this bakeoff reads {SCHEMA}; save the baseline again")
-        if not baseline["cells"] or not all(cell["scores"] and cell["found"] and cell["cell"] for cell in baseline["cells"]):
-            raise CannotCompareError(f"{path}: holds no scores; save the baseline again")
-        baseline["fingerprint"], baseline["slices"], baseline["queries"], baseline["dataset"]
-    except FileNotFoundError as error:
-        raise CannotCompareError(f"{path}: not a readable baseline, there is no such file; bakeoff baseline save makes one") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CannotCompareError(f"{path}: not a readable baseline ({error!r}); bakeoff baseline save makes one") from error
-    return baseline
-
-
-def _check_data(board: Leaderboard, baseline: Mapping[str, Any], path: Path) -> list[str]:
+def _check_data(board: Leaderboard, baseline: Baseline, path: Path) -> list[str]:
     """Raise where the judged part of the data differs; return a note where only documents that nobody judged do."""
-    now, before = board.dataset["fingerprint"], baseline["fingerprint"]
-    differ = [part for part in now if now[part] != before.get(part)]
+    now, before = board.dataset["fingerprint"], baseline.fingerprint
+    differ = [part for part in {**now, **before} if now.get(part) != before.get(part)]
     if hard := [part for part in differ if part != "documents"]:
         raise CannotCompareError(
-            f"{path}: was saved on other data, {baseline['dataset']!r}: {', '.join(hard)} differ from those of {board.dataset['name']!r}; "
+            f"{path}: was saved on other data, {baseline.dataset!r}: {', '.join(hard)} differ from those of {board.dataset['name']!r}; "
             "if the change is meant, review it and save the baseline again"
         )
     return ["documents were added, removed or changed, but none that is judged: the comparison stands"] if differ else []
 
 
-def _cell(board: Leaderboard, name: str) -> Result:
-    names = {result.name: result for result in board.results}
-    if name not in names:
-        failed = {absence.spec: absence.reason for absence in board.absences}
-        why = next((f"; {spec}: {reason}" for spec, reason in failed.items() if name.startswith(spec)), "")
-        known = ", ".join(repr(known) for known in names)
-        raise CannotCompareError(f"the new run has no result for {name!r}{why}; it has {known}; --cell says which one to compare")
-    return names[name]
+def _changes(saved: Saved, result: Result) -> list[str]:
+    """Notes on what is no longer as it was saved: another cell, or of the same cell's model what makes its vectors."""
+    notes = [] if result.name == saved.cell else [f"{result.name} is compared with {saved.cell}"]
+    pairs: list[tuple[str, object, object]] = [("index", saved.index, result.index), ("precision", saved.precision, result.precision)]
+    if all(saved.model.get(name) == result.model.get(name) for name in ("provider", "name")):  # of another model all of it differs
+        pairs += [(name.replace("_", " "), saved.model.get(name), result.model.get(name)) for name in _WATCHED]
+    return notes + [f"{result.spec}: {name} {_shown(before)} -> {_shown(now)}" for name, before, now in pairs if before != now]
 
 
-def apply(rule: Rule, saved: Mapping[str, Any], result: Result, slices: Mapping[str, Mapping[str, Sequence[str]]]) -> list[Outcome]:
+def _shown(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if text and " " not in text else repr(text)  # a prompt's last blank matters
+
+
+def apply(rule: Rule, saved: Saved, result: Result, slices: Slices) -> list[Outcome]:
     """Apply one rule to one saved cell and its new result; one outcome a slice. Raises CannotCompareError."""
-    if rule.metric not in saved["scores"] or rule.metric not in result.scores:
-        has = sorted(set(saved["scores"]) & set(result.scores))
-        raise CannotCompareError(f"{rule.metric} was not measured in both runs of {saved['cell']}; in both: {', '.join(has) or 'none'}")
-    named = {f"{by}: {value}": list(ids) for by, values in slices.items() for value, ids in values.items()}
-    if rule.slice == ALL:
-        wanted = {ALL: list(saved["scores"][rule.metric])}
-    elif rule.slice == EACH:
-        wanted = {name: ids for name, ids in named.items() if len(ids) >= stats.FEWEST_IN_SLICE}
-    elif rule.slice in named:
-        wanted = {rule.slice: named[rule.slice]}
-    else:
-        known = ", ".join(named) or "none"
-        raise CannotCompareError(f"slice {rule.slice!r} is not in the baseline; it has {known}{nearest(rule.slice, named)}")
-    pairs = {name: _pair(saved["scores"][rule.metric], result, rule.metric, ids) for name, ids in wanted.items()}
-    p = stats.holm(np.array([stats.one_sided(before - now) for before, now in pairs.values()]))
+    before, now = _scores(rule.metric, saved, result)
+    rows = {
+        name: (np.array([before[query] for query in ids]), np.array([now[query] for query in ids]))
+        for name, ids in _covered(rule, list(before), _named(slices)).items()
+    }
+    p = stats.holm(np.array([stats.one_sided(old - new) for old, new in rows.values()]))
     return [
         Outcome(
             result.name,
             rule.metric,
             name,
-            len(now),
-            float(before.mean()),
-            float(now.mean()),
+            len(new),
+            float(old.mean()),
+            float(new.mean()),
             float(chance),
             rule.allowed,
             rule.hard,
             rule.level,
         )
-        for (name, (before, now)), chance in zip(pairs.items(), p, strict=True)
+        for (name, (old, new)), chance in zip(rows.items(), p, strict=True)
     ]
 
 
-def _pair(saved: Mapping[str, float], result: Result, metric: str, queries: Sequence[str]) -> tuple[Floats, Floats]:
-    now = dict(zip(result.query_ids, result.scores[metric], strict=True))
-    if missing := [query for query in queries if query not in now or query not in saved]:
-        raise CannotCompareError(f"{len(missing)} of {len(queries)} queries are missing in one of the runs, the first is {missing[0]!r}")
-    return np.array([saved[query] for query in queries]), np.array([round(float(now[query]), 6) for query in queries])
+def _covered(rule: Rule, everything: Sequence[str], named: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """The slices that a rule is about -> their query ids; raises CannotCompareError for one that is not there or too small."""
+    if rule.slice == ALL:
+        return {ALL: everything}
+    if rule.slice == EACH:
+        return {name: ids for name, ids in named.items() if len(ids) >= stats.FEWEST_IN_SLICE}
+    if rule.slice not in named:
+        known = ", ".join(map(repr, named)) or "none"
+        raise CannotCompareError(f"slice {rule.slice!r} is not in the baseline; it has {known}{nearest(rule.slice, named)}")
+    if len(named[rule.slice]) < stats.FEWEST_IN_SLICE:
+        raise CannotCompareError(
+            f"slice {rule.slice!r} has {len(named[rule.slice])} queries, and fewer than {stats.FEWEST_IN_SLICE} are held to no rule; "
+            f"give it more queries, or write a rule for {ALL!r}"
+        )
+    return {rule.slice: named[rule.slice]}
 
 
-def _fallen(saved: Mapping[str, Any], result: Result, metric: str, texts: Mapping[str, str]) -> list[Fallen]:
-    place = {query: row for row, query in enumerate(result.query_ids)}
-    found = []
-    for query, before in saved["scores"][metric].items():
-        now = round(float(result.scores[metric][place[query]]), 6)
-        if now < before:
-            ids = tuple(str(document) for document in result.documents[place[query]][:KEPT])
-            found.append(Fallen(result.name, query, texts.get(query, ""), before, now, tuple(saved["found"][query]), ids))
-    return found
+def _named(slices: Slices) -> dict[str, Sequence[str]]:
+    return {f"{by}: {value}": ids for by, values in slices.items() for value, ids in values.items()}
+
+
+def _scores(metric: str, saved: Saved, result: Result) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Query -> score, before and now; raises CannotCompareError where not both runs have a number for each query."""
+    if metric not in saved.scores or metric not in result.scores:
+        has = sorted(set(saved.scores) & set(result.scores))
+        raise CannotCompareError(f"{metric} was not measured in both runs of {saved.cell!r}; in both: {', '.join(has) or 'none'}")
+    before = saved.scores[metric]
+    now = {query: round(float(score), 6) for query, score in zip(result.query_ids, result.scores[metric], strict=True)}
+    if odd := sorted(before.keys() ^ now.keys()):
+        total = len(before.keys() | now.keys())
+        raise CannotCompareError(f"{len(odd)} of {total} queries are missing in one of the runs, the first is {odd[0]!r}")
+    if wrong := [query for query, score in now.items() if not math.isfinite(score)]:
+        raise CannotCompareError(f"{metric} of {result.name!r} is no number for {len(wrong)} queries, as {wrong[0]!r}; evaluate it again")
+    return before, now
+
+
+def _fallen(pairs: Sequence[tuple[Saved, Result]], outcomes: Sequence[Outcome], metric: str, baseline: Baseline) -> tuple[Fallen, ...]:
+    """The queries that fell most; ``metric`` counts where no rule is broken."""
+    broken = {one.cell: (one.metric, one.slice) for one in reversed(outcomes) if one.regressed}  # the first of each cell stays
+    found: list[Fallen] = []
+    for saved, result in pairs:
+        if not broken or result.name in broken:
+            by, slice_ = broken.get(result.name, (metric, ALL))
+            found += _fallen_in(slice_, _named(baseline.slices).get(slice_, ()), by, saved, result, baseline.queries)
+    return tuple(sorted(found, key=lambda one: (one.now - one.before, one.query))[:NAMED])
+
+
+def _fallen_in(slice_: str, ids: Sequence[str], metric: str, saved: Saved, result: Result, texts: Mapping[str, str]) -> list[Fallen]:
+    before, now = _scores(metric, saved, result)
+    found = dict(zip(result.query_ids, result.documents, strict=True))
+    return [
+        Fallen(
+            cell=result.name,
+            metric=metric,
+            slice=slice_,
+            query=query,
+            text=texts[query],
+            before=before[query],
+            now=now[query],
+            found_before=saved.found[query],
+            found_now=tuple(map(str, found[query][:KEPT])),
+        )
+        for query in (before if slice_ == ALL else ids)
+        if now[query] < before[query]
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -35,7 +36,9 @@ class _Group(click.Group):
         except HarnessError as error:
             if context.params.get("debug"):
                 raise
-            click.echo(f"bakeoff: {redact(str(error))}", err=True)
+            from reports.choosing import plain
+
+            click.echo(f"bakeoff: {plain(redact(str(error)))}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("bakeoff: stopped; what was finished is kept, the same command goes on from there", err=True)
@@ -45,6 +48,21 @@ class _Group(click.Group):
 def _without_keys(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a traceback as Python does, but no API key that somebody's message repeats."""
     click.echo(redact("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
+
+
+def _write(paths: Iterable[tuple[Path | None, str]], texts: Iterable[str]) -> None:
+    """Write a text to each path that is given, with its mode (a appends); raises OptionError for those that cannot be written."""
+    failed = []
+    for (path, mode), text in zip(paths, texts, strict=True):
+        if path:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open(mode, encoding="utf-8", errors="replace") as file:  # half a surrogate pair is no reason to lose a report
+                    file.write(text)
+            except (OSError, ValueError) as error:
+                failed.append(f"{path}: cannot be written ({error}); name another file")
+    if failed:
+        raise OptionError("; ".join(failed))
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -213,7 +231,7 @@ def baseline() -> None:
 def baseline_save(folder: Path, to: Path, cells: tuple[str, ...]) -> None:
     """Save cells of the leaderboard in FOLDER (out/NAME) as a baseline: a small file to commit and review."""
     from harness import result
-    from harness.check import save_baseline
+    from harness.baseline import save_baseline
 
     saved = save_baseline(result.load(folder), to, cells)
     click.echo(f"{to}: {', '.join(saved)}")
@@ -244,35 +262,22 @@ def check(
 ) -> None:
     """Hold the leaderboard in FOLDER (out/NAME) against a baseline.
 
-    Exit code 0: held. 1: regressed. 2: cannot be compared (other data, missing result, unreadable baseline).
+    Exit code 0: held. 1: regressed. 2: cannot be compared (other data, missing result, unreadable baseline), which the
+    reports then say.
     """
     from harness import check as gate
     from harness import result
     from reports import gate as report
 
-    source = rules or file
-    chosen = gate.read_rules(source) if source else ()
-    if rules and not chosen:
-        raise OptionError(f"{rules}: holds no rule; write them as [[rule]] tables")
-    found = gate.check(result.load(folder), baseline, chosen, cell)
-    for note in found.notes:
-        click.echo(f"note: {note}")
-    shown = [outcome for outcome in found.outcomes if outcome.regressed or outcome.slice == gate.ALL]
-    for outcome in shown:
-        click.echo(f"{'REGRESSED' if outcome.regressed else 'held     '} {report.sentence(outcome)}")
-    if len(shown) < len(found.outcomes):
-        click.echo(f"held      {len(found.outcomes) - len(shown)} slices")
-    for query in found.fallen if found.regressed else ():
-        click.echo(f"  fell: {query.query} {query.before:.3f} -> {query.now:.3f} {query.text!r}")
-        click.echo(f"        before: {', '.join(query.found_before[:5])}")
-        click.echo(f"        now:    {', '.join(query.found_now[:5])}")
-    click.echo(report.verdict(found))
-    if markdown:
-        with markdown.open("a", encoding="utf-8") as summary:
-            summary.write(report.markdown(found))
-    for path, text in ((junit, report.junit(found)), (json, report.as_json(found))):
-        if path:
-            path.write_text(text, encoding="utf-8")
+    paths = ((markdown, "a"), (junit, "w"), (json, "w"))
+    try:
+        chosen = gate.rules_in_force(rules, file)
+        found = gate.check(result.load(folder), baseline, chosen, cell)
+    except HarnessError as error:  # reports that stay as they were would be taken for this check's
+        _write(paths, report.refusal(redact(str(error))))
+        raise
+    click.echo("\n".join([*report.lines(found), report.verdict(found)]))
+    _write(paths, report.pages(found))
     sys.exit(1 if found.regressed else 0)
 
 
@@ -303,9 +308,7 @@ def diff(old: str, new: str, folder: Path | None, markdown: Path | None, json: P
     (before, other), (after, board) = migration.locate(old, folder), migration.locate(new, folder)
     found = migration.migrate(board, before, after, other=other, documents=needs.documents)
     click.echo(report.text(found))
-    for path, text in ((markdown, report.markdown(found)), (json, report.as_json(found))):
-        if path:
-            path.write_text(text, encoding="utf-8")
+    _write(((markdown, "w"), (json, "w")), (report.markdown(found), report.as_json(found)))
 
 
 @main.command("models")

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from harness import stats
-from harness.check import CannotCompareError
+from harness.baseline import CannotCompareError
 from harness.errors import OptionError, nearest
 from harness.metrics import UNJUDGED, Floats
 from harness.result import SUMMARY, Leaderboard, Result, load, score_matrix

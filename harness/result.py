@@ -279,10 +279,12 @@ def load(folder: str | Path) -> Leaderboard:
         evidence = json.loads((folder / EVIDENCE).read_text(encoding="utf-8"))
         if evidence["schema"] != SCHEMA:
             raise ResultError(f"{folder / EVIDENCE}: schema {evidence['schema']}, this bakeoff reads {SCHEMA}")
-        rows = summary["rows"]
+        rows, facts, headline = summary["rows"], summary["dataset"], summary["headline"]
+        if not (isinstance(facts["name"], str) and isinstance(facts["fingerprint"], dict) and isinstance(headline, str)):
+            raise TypeError("the dataset's name and fingerprint and the headline should be a string, an object and a string")
         return Leaderboard(
-            dataset=summary["dataset"],
-            headline=summary["headline"],
+            dataset=facts,
+            headline=headline,
             results=tuple(read(folder / row["file"]) for row in rows if row["status"] == "ok"),
             absences=tuple(Absence(r["model"], r["status"], r["reason"]) for r in rows if r["status"] != "ok"),
             slices={by: {value: tuple(ids) for value, ids in values.items()} for by, values in summary["slices"].items()},
@@ -294,7 +296,7 @@ def load(folder: str | Path) -> Leaderboard:
         )
     except FileNotFoundError as error:
         raise ResultError(f"{error.filename}: no such file; bakeoff eval makes a leaderboard's folder") from error
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         fix = "it is made by bakeoff eval"
         raise ResultError(f"{folder}: {SUMMARY} and {EVIDENCE} are not a readable leaderboard ({error!r}); {fix}") from error
 

@@ -116,3 +116,8 @@ def cell(text: object) -> str:
     line = "".join(sign if sign.isprintable() else " " for sign in str(text))
     escape = r"[\\\|`*_\[\]<>#]" if re.search(r"[`|<\[\\]", line) else r"(?!)"
     return re.sub(escape, lambda sign: f"\\{sign[0]}", line)
+
+
+def plain(text: str) -> str:
+    """One line without anything that would steer a terminal."""
+    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())

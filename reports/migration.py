@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.migration import MARGIN, Delta, Hit, Migration, Moved
-from reports.choosing import cell
+from reports.choosing import cell, plain
 from reports.table import NOTHING
 
 Rows = list[list[str]]
@@ -58,7 +58,7 @@ def text(m: Migration) -> str:
     said = [sentence(m), *(f"note: {note}" for note in m.notes)]
     lines = [line for one in said for line in _wrapped(one)] + [""]
     for title, rows in _tables(m):
-        lines += [*_wrapped(title), *_columns([[_middle(_plain(value), _NAME) for value in row] for row in rows]), ""]
+        lines += [*_wrapped(title), *_columns([[_middle(plain(value), _NAME) for value in row] for row in rows]), ""]
     for title, queries in _moved(m):
         lines.append(title)
         for one in queries[:_MOST]:
@@ -142,17 +142,12 @@ def _markup(text: str) -> str:
     return cell(" ".join(text.split()))
 
 
-def _plain(text: str) -> str:
-    """One line without anything that would steer a terminal."""
-    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
-
-
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(_plain(text), _WIDTH)
+    return textwrap.wrap(plain(text), _WIDTH)
 
 
 def _short(text: str, width: int) -> str:
-    return _clip(_plain(text), width)
+    return _clip(plain(text), width)
 
 
 def _middle(text: str, width: int) -> str:

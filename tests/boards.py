@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harness import result
 from harness.metrics import UNJUDGED
 from harness.result import Absence, Cost, Leaderboard, Result, sort_results
 
@@ -74,3 +76,11 @@ def leaderboard(
         slices=tags,
         tasks=tasks or {},
     )
+
+
+def written(board: Leaderboard, folder: Path) -> Path:
+    """The board as the files of its output folder."""
+    for one in board.results:
+        result.write(one, folder / "results" / result.file_name(one.identity, one.spec, one.dim))
+    result.save(board, folder, {})
+    return folder

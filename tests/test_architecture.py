@@ -21,7 +21,7 @@ TIERS = [
     {"batches", "crew", "http", "pace", "pair", "shipped"},
     {"dispatch"},
     {"catalog", "ledger"},
-    {"filling", "models", "scale"},
+    {"baseline", "filling", "models", "scale"},
     {"picks", "check", "plan"},
     {"verdict"},
     {"migration", "runner"},

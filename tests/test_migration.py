@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
-from harness.check import CannotCompareError
+from harness.baseline import CannotCompareError
 from harness.errors import OptionError, ResultError
 from harness.metrics import UNJUDGED
 from harness.migration import find, migrate
