@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.remote import Failure, failure
+import msgspec
+
+from harness.remote import Failure, closing, failure
 
 
 class Http:
@@ -15,7 +17,7 @@ class Http:
         import httpx
 
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-        self._client = httpx.Client(headers=dict(headers), timeout=timeout, follow_redirects=False, limits=limits)
+        self._client = closing(self, httpx.Client(headers=dict(headers), timeout=timeout, follow_redirects=False, limits=limits))
         self._base_url = base_url
 
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -28,8 +30,8 @@ class Http:
         if not response.is_success:
             raise failure(RuntimeError(), response.status_code, _message(response), headers)
         try:
-            reply = response.json()
-        except ValueError as error:
+            reply = msgspec.json.decode(response.content)
+        except msgspec.DecodeError as error:
             raise failure(error, response.status_code, f"not JSON: {error}") from error
         if not isinstance(reply, dict):
             raise Failure("lost", f"the reply is no JSON object but {type(reply).__name__}")

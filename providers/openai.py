@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from harness.embedder import Item, Model, Role, Settings
 from harness.keys import redact
-from harness.remote import API_SETTINGS, Answer, Failure, Limits, address, decoded, describe, failure, key, limits, plain_text
+from harness.remote import API_SETTINGS, Answer, Failure, Limits, address, closing, decoded, describe, failure, key, limits, plain_text
 
 SETTINGS = API_SETTINGS
 KEYS = ("OPENAI_API_KEY",)
@@ -28,6 +30,23 @@ def load(name: str, settings: Settings) -> OpenAIEndpoint:
 def no_more(role: Role) -> dict[str, Any]:  # noqa: ARG001 - others tell documents and queries apart
     """Nothing beside OpenAI's own fields."""
     return {}
+
+
+class _Row(msgspec.Struct):
+    embedding: str | list[Any]  # null stands for NaN in some servers: the checks that follow refuse it
+    index: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+class _Reply(msgspec.Struct):
+    """What a reply must have to be read."""
+
+    data: list[_Row]
+    usage: _Usage | None = None
 
 
 class OpenAIEndpoint:
@@ -52,7 +71,7 @@ class OpenAIEndpoint:
 
     def connect(self) -> None:
         """Find the key and make the client."""
-        self._client = self._make(key(*self._keys))
+        self._client = closing(self, self._make(key(*self._keys)))
 
     def _make(self, api_key: str) -> Any:
         import openai
@@ -76,12 +95,11 @@ class OpenAIEndpoint:
             extra_body=self._extra(role),
             **self._dimensions,
         )
-        parsed = reply.parse()
-        rows = [(row.index, decoded(row.embedding)) for row in parsed.data]
-        places = None if all(place is None for place, _ in rows) else [place for place, _ in rows]
-        usage = getattr(parsed, "usage", None)
+        body = msgspec.json.decode(reply.content, type=_Reply)  # the SDK's own parsing looks at every number: 50 times slower
+        places = [row.index for row in body.data if row.index is not None] or None
         headers = {name.lower(): value for name, value in reply.headers.items()}
-        return Answer([row for _, row in rows], places, usage and (usage.total_tokens or usage.prompt_tokens), headers)
+        used = body.usage.total_tokens or body.usage.prompt_tokens if body.usage else None
+        return Answer([decoded(row.embedding) for row in body.data], places, used, headers)
 
     def explain(self, error: Exception) -> Failure:
         """By status code, where there is one."""
@@ -91,4 +109,6 @@ class OpenAIEndpoint:
             body = error.body if isinstance(error.body, dict) else {}
             said = f"{body.get('code') or ''} {body.get('message') or error.message}".strip()
             return failure(error, error.status_code, redact(said), error.response.headers)
+        if isinstance(error, msgspec.DecodeError):
+            return failure(error, 200, str(error))
         return failure(error)
