@@ -33,9 +33,9 @@ def fitting(weights: NDArray[Any], most: float) -> int:
 
 def share(total: int, counts: tokens.Counts) -> tokens.Counts:
     """Divide ``total`` tokens among items in proportion to ``counts`` ``(n,)``, in whole tokens that add up (largest remainders)."""
-    counts = counts if counts.any() else np.ones_like(counts)
-    exact = total * counts / counts.sum()
-    whole = np.floor(exact).astype(np.int64)
+    weights = counts if counts.any() else np.ones(len(counts), dtype=np.int64)
+    exact = total * weights / weights.sum()
+    whole: tokens.Counts = np.floor(exact).astype(np.int64)
     whole[np.argsort(whole - exact, kind="stable")[: total - int(whole.sum())]] += 1
     return whole
 

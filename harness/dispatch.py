@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from harness import tokens, vectors
-from harness.batches import fitted, fitting, less, share
+from harness.batches import fitted, fitting, less, room, share
 from harness.crew import Crew
 from harness.embedder import Embedded, Item, Model, Role
 from harness.errors import BudgetError, ModelError
@@ -27,7 +27,6 @@ from harness.remote import Answer, Endpoint, Failure, Limits
 LANDING = 0.7  # seconds that Ctrl-C leaves to replies that are on their way
 _TIGHT = 1.05  # what an estimate of tokens may be short by before a request leaves; its reply puts it right
 _LEAST_RATIO = 0.5
-_PARTS = 50  # a request has at most so small a part of a minute's tokens: what is left over at the minute's end is lost
 _OVERHEAD = 40  # tokens that a provider's own prompt may add to a text
 _POLL = 0.5  # seconds: the longest that the loop sleeps
 State = Literal["answered", "lost", "wrong", "unpaid"]
@@ -279,10 +278,8 @@ class Dispatch:
 
     def _room(self) -> tuple[int, float]:
         """The most items and tokens that a request should have."""
-        limits = self._remote.endpoint.limits
-        requests, all_tokens = (self._remote.pace.meters[what].limit for what in ("requests", "tokens"))
-        part = max(all_tokens / requests, all_tokens / _PARTS) if all_tokens < float("inf") else float("inf")
-        return limits.items, min(limits.tokens or float("inf"), part)
+        meters, known = self._remote.pace.meters, self._remote.answered or tokens.of(self._model).exact
+        return room(self._remote.endpoint.limits, *(meters[what].limit for what in ("requests", "tokens", "items")), known=known)
 
     def _put_back(self, request: _Request) -> None:
         request.ready = 0.0
@@ -327,7 +324,8 @@ class Dispatch:
         self._remote.learn(answer, int(counts.sum()), request.load)
         try:
             places = list(range(len(answer.vectors))) if answer.places is None else [int(place) for place in answer.places]
-            matrix = vectors.check(np.array(answer.vectors, dtype=np.float32), len(request.positions), self._model.dim)
+            with np.errstate(over="ignore"):  # what is too large becomes an infinity, and is refused
+                matrix = vectors.check(np.array(answer.vectors, dtype=np.float32), len(request.positions), self._model.dim)
             if sorted(places) != list(range(len(request.positions))):
                 raise ModelError(f"its rows are numbered {places[:5]}..., not 0 to {len(request.positions) - 1}")
         except (ModelError, ValueError, TypeError) as error:
