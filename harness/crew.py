@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 from harness.embedder import Item, Role
@@ -28,15 +29,14 @@ class Crew:
             threading.Thread(target=self._work, daemon=True).start()
         self._jobs.put((number, items))
 
-    def receive(self, seconds: float) -> list[tuple[int, Answer | Exception, float]]:
+    def receive(self, seconds: float) -> Iterator[tuple[int, Answer | Exception, float]]:
         """All replies that are there, each with its number, what came of it, the seconds it took; waits ``seconds`` for the first."""
-        replies = []
         with suppress(queue.Empty):
-            replies.append(self._replies.get(timeout=seconds))
+            reply = self._replies.get(timeout=seconds)
             while True:
-                replies.append(self._replies.get_nowait())
-        self._busy -= len(replies)
-        return replies
+                self._busy -= 1
+                yield reply
+                reply = self._replies.get_nowait()
 
     def dismiss(self) -> None:
         """Let the threads end when their requests have."""

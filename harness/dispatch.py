@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal, Protocol
 
@@ -214,10 +214,11 @@ class Dispatch:
         try:
             while (self._next < len(self._items) or self._again or self._flying) and not (self._error and not self._flying):
                 pause = self._send()
-                if (self._flying or pause) and (arrived := self._receive(pause or _POLL)):
-                    self._handed = arrived
+                if self._flying or pause:
+                    self._receive(pause or _POLL)
+                if self._handed:
                     self._send()  # while these are stored, the next are already on their way
-                    yield arrived
+                    yield self._handed
                     self._handed = []
             if self._error:
                 raise self._error
@@ -226,13 +227,13 @@ class Dispatch:
 
     def landing(self, seconds: float = LANDING) -> Iterator[list[Arrived]]:
         """What was handed over when the loop was broken off, then what still arrives within so many seconds. Nothing more is sent."""
-        if self._handed:
-            yield self._handed
         self._error = self._error or ModelError("stopped")
         until = time.monotonic() + seconds
-        while self._flying and (left := until - time.monotonic()) > 0:
-            if arrived := self._receive(left):
-                yield arrived
+        while self._handed or (self._flying and time.monotonic() < until):
+            if self._handed:
+                yield self._handed
+            self._handed = []
+            self._receive(max(0.0, until - time.monotonic()))
         for request in self._flying.values():
             self._purse.settle(request.ticket, "lost", round(request.load.units))
         self._flying.clear()
@@ -250,10 +251,12 @@ class Dispatch:
                 self._put_back(request)
                 return wait
             if (ticket := self._purse.reserve(self._at_most(request.positions), len(request.positions))) is None:
-                self._put_back(request)
-                if not self._flying:
+                self._put_back(*self._halves(request))
+                if not self._flying and len(request.positions) == 1:
                     self._error = BudgetError(self._out_of_money())
-                return 0.0
+                if self._flying or self._error:
+                    return 0.0
+                continue  # half of it may do
             request.tries += 1
             request.ticket, request.load = ticket, self._remote.pace.leave(weight, len(request.positions))
             self._flying[id(request)] = request
@@ -281,9 +284,13 @@ class Dispatch:
         meters, known = self._remote.pace.meters, self._remote.answered or tokens.of(self._model).exact
         return room(self._remote.endpoint.limits, *(meters[what].limit for what in ("requests", "tokens", "items")), known=known)
 
-    def _put_back(self, request: _Request) -> None:
-        request.ready = 0.0
-        self._again.insert(0, request)
+    def _put_back(self, *requests: _Request) -> None:
+        self._again[:0] = requests
+
+    def _halves(self, request: _Request) -> list[_Request]:
+        half = len(request.positions) // 2
+        parts = [part for part in (request.positions[:half], request.positions[half:]) if part]
+        return [replace(request, positions=part, ready=0.0) for part in parts]
 
     def _weight(self, positions: Sequence[int]) -> float:
         """Tokens that the server is expected to count."""
@@ -300,10 +307,11 @@ class Dispatch:
                 each = np.minimum(each, self._model.max_tokens)
         return int(np.ceil(each + _OVERHEAD).sum())
 
-    def _receive(self, seconds: float) -> list[Arrived]:
+    def _receive(self, seconds: float) -> None:
         """Wait for a reply, no longer than ``seconds``, and make of all that are there what they are worth."""
-        opened = (self._open(number, outcome, took) for number, outcome, took in self._crew.receive(min(seconds, _POLL)))
-        return [arrived for arrived in opened if arrived]
+        for number, outcome, took in self._crew.receive(min(seconds, _POLL)):
+            if arrived := self._open(number, outcome, took):
+                self._handed.append(arrived)  # one by one: a Ctrl-C in between loses none
 
     def _open(self, number: int, outcome: Answer | Exception, took: float) -> Arrived | None:
         request = self._flying.pop(number)
@@ -343,8 +351,7 @@ class Dispatch:
             self._remote.slow_down(failure.retry_after)
         request.paid += failure.kind == "wrong"
         if failure.kind == "refused" and len(request.positions) > 1:
-            half = len(request.positions) // 2
-            self._again[:0] = [_Request(request.positions[:half]), _Request(request.positions[half:])]
+            self._put_back(*(_Request(half.positions) for half in self._halves(request)))
         elif failure.kind == "refused" and self._shorten(request.positions[0]):
             self._put_back(_Request(request.positions))
         elif reason := self._hopeless(request, failure):

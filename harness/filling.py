@@ -98,10 +98,9 @@ class _Work:
         last, took = time.perf_counter(), 0.0
 
         def still(batch: list[int]) -> list[int]:
-            left = self._lacking([positions[at] for at in batch])
-            kept = [at for at in batch if positions[at] in set(left)]
-            self._done([positions[at] for at in batch if positions[at] not in set(left)])
-            return kept
+            lacking = set(self._lacking([positions[at] for at in batch]))
+            self._done([positions[at] for at in batch if positions[at] not in lacking])
+            return [at for at in batch if positions[at] in lacking]
 
         def commit(arrived: list[Arrived]) -> None:
             nonlocal last, took

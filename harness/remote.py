@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import email.utils
 import mimetypes
+import re
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +42,8 @@ _MEANING = {
     403: "the key may not use this model",
     404: "there is no such model or address",
 }
-_NO_CREDIT = ("insufficient_quota", "exceeded your current quota", "billing_not_active", "billing hard limit")
+_NO_CREDIT = ("insufficient_quota", "billing_not_active", "billing hard limit")
+_WAIT = re.compile(r"(?:retry|try again) in ([0-9.]+) ?(ms|s)\b")  # how Google and OpenAI say Retry-After in words
 _SHOWN = 300  # characters of a server's message
 
 
@@ -151,9 +154,14 @@ def limits(settings: Settings, **more: Any) -> Limits:
 def address(settings: Settings, default: str = "") -> str:
     """The base URL, without a slash at its end; raises OptionError for one that cannot be used."""
     url = (settings.base_url or default).rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise OptionError("base_url is not an address, as in ?base_url=http://localhost:8080/v1")
+    fix = "base_url is not an address, as in ?base_url=http://localhost:8080/v1"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise OptionError(fix) from error
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise OptionError(fix)
     if parts.username or parts.password or parts.query:
         raise OptionError("base_url holds a password or a query; keys belong into the environment or into .env")
     return url
@@ -178,7 +186,10 @@ def failure(error: Exception, status: int | None = None, message: str = "", head
         said = f"{status}: sends us on to {names.get('location', 'nowhere')}, which is refused: keys and texts go to the named host only"
     elif kind == "fatal" and (meaning := _MEANING.get(402 if _no_credit(text) else 401 if _bad_key(text) else status)):
         said = f"{said} ({meaning})"
-    return Failure(kind, said, retry_after=retry_after(names), status=status)
+    wait = retry_after(names)
+    if wait is None and kind == "busy" and (words := _WAIT.search(message)):
+        wait = float(words[1]) / (1000 if words[2] == "ms" else 1)
+    return Failure(kind, said, retry_after=wait, status=status)
 
 
 def _kind(status: int, text: str) -> Kind:
@@ -239,6 +250,12 @@ def number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if 0 <= value < float("inf") else None
+
+
+def closing(owner: Any, client: Any) -> Any:
+    """The client, whose connections are closed when its owner is no longer used."""
+    weakref.finalize(owner, client.close).atexit = False  # a reply may still be on its way there, and is not waited for
+    return client
 
 
 def plain_text(items: Sequence[Item]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 PACKAGE = "httpx"
 BASE_URL = "https://generativelanguage.googleapis.com/v1beta"
 _TASKS: dict[Role, str] = {"document": "RETRIEVAL_DOCUMENT", "query": "RETRIEVAL_QUERY"}
-_WAIT = re.compile(r"retry in ([0-9.]+)s")  # how Google says Retry-After
 
 
 def load(name: str, settings: Settings) -> GeminiEndpoint:
@@ -63,9 +61,5 @@ class GeminiEndpoint:
         return self.model.prompt(role) + item.full
 
     def explain(self, error: Exception) -> Failure:
-        """Google says in the message how long to wait."""
-        if not isinstance(error, Failure):
-            return failure(error, 200, f"{type(error).__name__}: {error}")
-        if error.retry_after is None and (wait := _WAIT.search(error.message)):
-            error.retry_after = float(wait[1])
-        return error
+        """Our own client has already said it; a reply without embeddings cannot be read."""
+        return error if isinstance(error, Failure) else failure(error, 200, f"{type(error).__name__}: {error}")
