@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _LINE_SECONDS = 5.0  # between two plain lines of one stage
+_NAME = 48  # characters of a model's name in one line
 _MEASURES = 2  # columns of measures that fit a terminal
 
 
@@ -143,7 +144,10 @@ def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
     used = [c for c in columns if c.heading not in measures and any(c.text(result) != NOTHING for result in board.results)]
     table = Table(title=f"{board.dataset['name']}: {board.dataset['documents']:,} documents, {board.dataset['queries']:,} queries")
     for place, column in enumerate(used):
-        table.add_column(column.heading, justify="right" if place else "left", no_wrap=True)
+        if place:
+            table.add_column(column.heading, justify="right", no_wrap=True)
+        else:  # options can make a name long: it is folded before a number is cut
+            table.add_column(column.heading, overflow="fold", max_width=_NAME)
     for result in board.results:
         table.add_row(*(Text(column.text(result)) for column in used), style="dim" if result.floor else None)
     if board.results:
