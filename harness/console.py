@@ -107,7 +107,7 @@ def show_plan(dataset: Dataset, plans: Sequence[Forecast], spent: float, budget:
     table = Table(title=title, caption="~ estimated; tokens, money and time are for what is not cached yet")
     headings = ("model", "to embed", "cached", "tokens", "USD", "requests", "minutes", "documents cut", "tokens cut", "disk MB")
     for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
+        table.add_column(heading, justify="right" if place else "left", overflow="fold")
     for plan in plans:
         about = "" if plan.exact else "~"
         usd = "unknown" if plan.usd is None else "0" if not plan.usd else f"{about}{plan.usd:.4f}"
