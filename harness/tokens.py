@@ -22,12 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.embedder import Item, Model, Role
+from harness.errors import OptionError
 
 Counts = NDArray[np.int64]
 _TABLES = {
-    "cl100k_base": "https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken",
-    "o200k_base": "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken",
+    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+    "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
 }
+"""tiktoken's encodings and the SHA-256 of their tables (tiktoken_ext/openai_public.py)."""
+_TABLE_URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
 _BLOCK = 4096  # texts that are counted at once
 
 
@@ -65,18 +68,24 @@ def _tokenizer(where: str) -> Tokenizer:
         return _from_hub(name)
     if kind in ("file", "bare"):
         return _read(name, special=kind == "file")
+    if where:
+        raise OptionError(f"tokenizer {where!r} is not one of tiktoken:NAME, hub:ORG/NAME, file:PATH and bare:PATH")
     return Tokenizer(estimate, "the model's tokenizer is not public")
 
 
 def _read(path: str, *, special: bool) -> Tokenizer:
     from tokenizers import Tokenizer as Own
 
-    own = Own.from_file(path)
+    try:
+        own = Own.from_file(path)
+    except Exception as error:  # the library raises nothing more special
+        raise OptionError(f"tokenizer {path}: cannot be read as a tokenizer.json ({error})") from error
     own.no_truncation()
     own.no_padding()
 
     def count(texts: Sequence[str]) -> Counts:
-        return np.array([len(one.ids) for one in own.encode_batch_fast(list(texts), add_special_tokens=special)], dtype=np.int64)
+        whole = [text.encode("utf-8", "replace").decode() for text in texts]  # it takes no half surrogate pairs
+        return np.array([len(one.ids) for one in own.encode_batch_fast(whole, add_special_tokens=special)], dtype=np.int64)
 
     return Tokenizer(count)
 
@@ -91,12 +100,13 @@ def _from_hub(name: str) -> Tokenizer:
 
 
 def _tiktoken(name: str) -> Tokenizer:
-    """OpenAI's own: it keeps a table under the SHA-1 of its address (tiktoken/load.py) and downloads what is not there, so look first."""
+    """OpenAI's own. It keeps tables under the SHA-1 of their address and downloads what is not there or damaged, so we look first."""
     default = Path(tempfile.gettempdir()) / "data-gym-cache"
     folder = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR") or default)
     if name not in _TABLES:
         return Tokenizer(estimate, f"tiktoken's encoding {name!r} is not known here")
-    if not (folder / hashlib.sha1(_TABLES[name].encode(), usedforsecurity=False).hexdigest()).is_file():
+    table = folder / hashlib.sha1(_TABLE_URL.format(name).encode(), usedforsecurity=False).hexdigest()
+    if not table.is_file() or hashlib.sha256(table.read_bytes()).hexdigest() != _TABLES[name]:
         fix = f"python -c 'import tiktoken; tiktoken.get_encoding(\"{name}\")' caches it"
         return Tokenizer(estimate, f"tiktoken's table {name} is not cached; {fix}")
     import tiktoken
