@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ class Http:
             raise failure(error) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         if not response.is_success:
-            raise failure(RuntimeError(), response.status_code, _message(response), headers)
+            raise failure(RuntimeError(), response.status_code, message(response.text, response.reason_phrase), headers)
         try:
             reply = msgspec.json.decode(response.content)
         except msgspec.DecodeError as error:
@@ -38,11 +39,11 @@ class Http:
         return reply, headers
 
 
-def _message(response: Any) -> str:
+def message(text: str, otherwise: str) -> str:
     """What a server says of an error, wherever it puts it: error.message, detail, message, or the body itself."""
     try:
-        body = response.json()
+        body = json.loads(text)
     except ValueError:
-        return str(response.text or response.reason_phrase)
+        return text or otherwise
     said = body.get("error") or body.get("detail") or body.get("message") if isinstance(body, dict) else body
     return str(said.get("message") or said) if isinstance(said, dict) else str(said or body)

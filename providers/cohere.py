@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.embedder import Item, Role, Settings
 from harness.errors import ModelError
-from harness.remote import API_SETTINGS, Answer, Failure, address, data_url, describe, failure, key, limits
+from harness.remote import API_SETTINGS, Answer, Failure, address, closing, data_url, describe, failure, key, limits
 
 SETTINGS = API_SETTINGS
 KEYS = ("CO_API_KEY", "COHERE_API_KEY")
@@ -34,7 +34,8 @@ class CohereEndpoint:
         import cohere
         import httpx
 
-        http = httpx.Client(timeout=self.limits.timeout, follow_redirects=False, limits=httpx.Limits(max_keepalive_connections=100))
+        pool = httpx.Limits(max_keepalive_connections=100)
+        http = closing(self, httpx.Client(timeout=self.limits.timeout, follow_redirects=False, limits=pool))
         self._client = cohere.ClientV2(key(*KEYS), base_url=self._base_url, timeout=self.limits.timeout, max_retries=0, httpx_client=http)
 
     def ask(self, items: Sequence[Item], role: Role) -> Answer:

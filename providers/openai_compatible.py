@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from harness.embedder import Item, Role, Settings
 from harness.keys import find
-from harness.remote import API_SETTINGS, Answer, address, describe, is_here, limits
+from harness.remote import API_SETTINGS, Answer, address, closing, describe, is_here, limits
 from providers.openai import OpenAIEndpoint
 
 SETTINGS = (*API_SETTINGS, "query_prompt", "document_prompt", "tokenizer")
@@ -31,7 +31,7 @@ class CompatibleEndpoint(OpenAIEndpoint):
 
     def connect(self) -> None:
         """Make the client."""
-        self._client = self._make(find(KEY) or "none")
+        self._client = closing(self, self._make(find(KEY) or "none"))
 
     def ask(self, items: Sequence[Item], role: Role) -> Answer:
         """POST /embeddings, each text behind its prompt."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.embedder import Item, Role, Settings
+from harness.http import message
 from harness.remote import API_SETTINGS, Answer, Failure, address, data_url, decoded, describe, failure, key, limits, plain_text
 
 SETTINGS = API_SETTINGS
@@ -38,7 +39,10 @@ class VoyageEndpoint:
 
         class Session(requests.Session):
             def request(self, *words: Any, **named: Any) -> requests.Response:
-                return super().request(*words, **{**named, "allow_redirects": False})
+                reply = super().request(*words, **{**named, "allow_redirects": False})
+                if not 200 <= reply.status_code < 300:  # the SDK knows some of them only, and of few what the server says
+                    raise failure(RuntimeError(), reply.status_code, message(reply.text, reply.reason), reply.headers)
+                return reply
 
         voyageai.requestssession = Session
         self._key = key(*KEYS)
@@ -63,12 +67,11 @@ class VoyageEndpoint:
         return Answer([decoded(row["embedding"]) for _, row in rows], places, reply.get("usage", {}).get("total_tokens"))
 
     def explain(self, error: Exception) -> Failure:
-        """By status code, where there is one."""
-        from voyageai.error import VoyageError
+        """What is left when errors of the server are out: a broken connection, or a reply that cannot be read."""
+        from voyageai.error import APIConnectionError, Timeout
 
-        if isinstance(error, VoyageError) and error.http_status is not None:
-            return failure(error, error.http_status, str(error.user_message), dict(error.headers))
-        return failure(error)
+        broken = isinstance(error, APIConnectionError | Timeout)
+        return failure(error) if broken else failure(error, 200, f"{type(error).__name__}: {error}")
 
 
 def _parts(item: Item) -> list[dict[str, str]]:
