@@ -48,7 +48,7 @@ def fitted(model: Model, items: Sequence[Item], role: Role, most: int | None) ->
     """
     sent = list(items) if most is None else [_cut(item, most) for item in items]
     counts = tokens.count(model, sent, role)
-    while most is not None and tokens.of(model).exact and (long := np.flatnonzero(counts > most)).size:
+    while most is not None and tokens.of(model).exact and (long := [at for at in np.flatnonzero(counts > most) if sent[at].full]):
         for at in long:
             sent[at] = less(sent[at])
         counts[long] = tokens.count(model, [sent[at] for at in long], role)
