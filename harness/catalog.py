@@ -29,7 +29,8 @@ FLOORS = ("bm25", "random")
 DEFAULT_MODELS = (*FLOORS, "wordllama/256", "packaged/all-MiniLM-L6-v2")
 _PRICE = ("usd_per_million_tokens", "usd_source", "usd_date")
 _KNOWN = tuple(f.name for f in fields(Settings))
-_USER_OPTIONS = tuple(name for name in _KNOWN if name not in ("modality", "tasks", "space", "usd_source", "usd_date"))
+_CATALOG_ONLY = ("modality", "tasks", "parameters", "space", "usd_source", "usd_date")
+_USER_OPTIONS = tuple(name for name in _KNOWN if name not in _CATALOG_ONLY)
 _FACTS = ("mrl_dims", "licence", "usd_per_million_tokens")
 """Options that describe a model and change no vector: every provider takes them."""
 _PLUS = re.compile(r"\+(?=[a-z][a-z-]*/)")
@@ -37,10 +38,11 @@ _PASSWORD = re.compile(r"//[^/?&]*@")
 
 
 def providers() -> list[str]:
-    """The providers there are, as users write them: one per module of the package ``providers``."""
+    """The providers there are, as users write them: one per module of the package ``providers``, but for private ones."""
     import providers as package
 
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__))
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
 
 
 def describe(provider: str) -> str:
@@ -92,7 +94,10 @@ def settings(spec: str) -> tuple[str, Settings]:
     """Split a spec into the model's name and its settings: the catalog's, overruled by the user's own."""
     name, given = _split(spec)
     user = _settings(given, f"model {public(spec)!r}", _USER_OPTIONS)
-    return name, replace(entries().get(name, Settings()), **{key: getattr(user, key) for key in given})
+    chosen = replace(entries().get(name, Settings()), **{key: getattr(user, key) for key in given})
+    if "instruction" not in given and "{instruction}" not in f"{chosen.query_prompt}{chosen.document_prompt}":
+        chosen = replace(chosen, instruction=None)  # the catalog's, which the user's own prompt has no place for
+    return name, chosen
 
 
 def _split(spec: str) -> tuple[str, dict[str, Any]]:

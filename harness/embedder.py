@@ -14,11 +14,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import ModelError
+from harness.errors import ModelError, OptionError
 
 Role = Literal["document", "query"]
 Modality = Literal["text", "image"]
 Task = Literal["english", "multilingual", "code", "long", "image"]
+Pooling = Literal["mean", "text-mean", "weighted-mean", "cls", "last", "max", "own"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 PositiveAmount = Annotated[float, msgspec.Meta(gt=0)]
@@ -116,6 +117,19 @@ class Embedder(Protocol):
         ...
 
 
+def front(template: str, instruction: str | None) -> str:
+    """What stands in front of a text: a template with its ``{instruction}`` filled in, and a ``{text}`` at its end left out.
+
+    Raises OptionError where the instruction is missing, and where something follows ``{text}``.
+    """
+    before, _, behind = template.partition("{text}")
+    if behind:
+        raise OptionError(f"prompt {template!r} goes on behind {{text}}; a prompt stands in front of the text")
+    if "{instruction}" in before and instruction is None:
+        raise OptionError(f"prompt {template!r} has no instruction to fill in; give one with instruction=...")
+    return before.replace("{instruction}", instruction or "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the catalog and the user say of one model; None leaves what the model says of itself.
@@ -130,9 +144,16 @@ class Settings:
     max_tokens: Positive | None = None
     device: str | None = None
     trust_remote_code: bool = False
+    code_revision: str | None = None  # the commit of the code, where that lives in another repository than the weights
+    instruction: str | None = None  # fills {instruction} in a prompt
     mrl_dims: tuple[Positive, ...] = ()
     licence: str = ""
     usd_per_million_tokens: Amount | None = None
+
+    # of models whose token vectors are pooled here
+    pooling: Pooling | None = None
+    layer: int | None = None  # of the hidden states: 0 what goes into the first layer, -1 what comes out of the last
+    bidirectional: bool = False  # a decoder reads the whole text at every token
 
     # of models behind an API
     base_url: str | None = None
@@ -152,9 +173,24 @@ class Settings:
     # of the catalog, for whoever chooses
     modality: tuple[Modality, ...] = ("text",)
     tasks: tuple[Task, ...] = ()
+    parameters: Positive | None = None
     space: str = ""  # models of one provider that name the same space may be paired
     usd_source: str = ""
     usd_date: datetime.date | None = None
+
+    def prompts(self, query: str = "", document: str = "") -> dict[str, Any]:
+        """The prompts of both roles by the names Model gives them: these settings', else the model's own.
+
+        Raises OptionError for an instruction that no prompt has a place for.
+        """
+        templates = {
+            "query_prompt": query if self.query_prompt is None else self.query_prompt,
+            "document_prompt": document if self.document_prompt is None else self.document_prompt,
+        }
+        if self.instruction is not None and not any("{instruction}" in template for template in templates.values()):
+            fix = "as in query_prompt=Instruct: {instruction}%0AQuery: "
+            raise OptionError(f"instruction has no effect: neither prompt has a place for it; write {{instruction}} into one, {fix}")
+        return {name: front(template, self.instruction) for name, template in templates.items()}
 
     def facts(self) -> dict[str, Any]:
         """The settings that describe a model and change no vector, by the names Model gives them."""

@@ -6,6 +6,7 @@ tiktoken:NAME     OpenAI's, if its table is in $TIKTOKEN_CACHE_DIR or in tiktoke
 hub:ORG/NAME      the tokenizer.json of a model on the hub, if it is in the hub's local cache
 file:PATH         a tokenizer.json, special tokens included
 bare:PATH         a tokenizer.json, without special tokens
+ended:PATH        a tokenizer.json, special tokens included, and an end token that its model takes beside them
 """
 
 from __future__ import annotations
@@ -66,14 +67,14 @@ def _tokenizer(where: str) -> Tokenizer:
         return _tiktoken(name)
     if kind == "hub":
         return _from_hub(name)
-    if kind in ("file", "bare"):
-        return _read(name, special=kind == "file")
+    if kind in ("file", "bare", "ended"):
+        return _read(name, special=kind != "bare", beside=kind == "ended")
     if where:
-        raise OptionError(f"tokenizer {where!r} is not one of tiktoken:NAME, hub:ORG/NAME, file:PATH and bare:PATH")
+        raise OptionError(f"tokenizer {where!r} is not one of tiktoken:NAME, hub:ORG/NAME, file:PATH, bare:PATH and ended:PATH")
     return Tokenizer(estimate, "the model's tokenizer is not public")
 
 
-def _read(path: str, *, special: bool) -> Tokenizer:
+def _read(path: str, *, special: bool, beside: int = 0) -> Tokenizer:
     from tokenizers import Tokenizer as Own
 
     try:
@@ -85,7 +86,7 @@ def _read(path: str, *, special: bool) -> Tokenizer:
 
     def count(texts: Sequence[str]) -> Counts:
         whole = [text.encode("utf-8", "replace").decode() for text in texts]  # it takes no half surrogate pairs
-        return np.array([len(one.ids) for one in own.encode_batch_fast(whole, add_special_tokens=special)], dtype=np.int64)
+        return np.array([len(one.ids) + beside for one in own.encode_batch_fast(whole, add_special_tokens=special)], dtype=np.int64)
 
     return Tokenizer(count)
 
