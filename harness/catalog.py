@@ -97,6 +97,8 @@ def settings(spec: str) -> tuple[str, Settings]:
     chosen = replace(entries().get(name, Settings()), **{key: getattr(user, key) for key in given})
     if "instruction" not in given and "{instruction}" not in f"{chosen.query_prompt}{chosen.document_prompt}":
         chosen = replace(chosen, instruction=None)  # the catalog's, which the user's own prompt has no place for
+    if "code_revision" not in given and not chosen.trust_remote_code:
+        chosen = replace(chosen, code_revision=None)  # the catalog's is for whoever consents to that code
     return name, chosen
 
 

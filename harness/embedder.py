@@ -159,7 +159,7 @@ class Settings:
     base_url: str | None = None
     dim: Positive | None = None  # the native one
     dimensions: Positive | None = None  # to ask the API for, instead of the native ones
-    task: str | None = None  # the API's own switch, where it has others than document and query
+    task: str | None = None  # the API's own switch, where it has others than document and query; st's, where a model's code has one
     late_chunking: bool = False
     request_items: Positive | None = None  # the most items of one request
     request_tokens: Positive | None = None  # the most tokens of one request, all items together

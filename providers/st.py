@@ -25,6 +25,7 @@ SETTINGS = (
     "document_prompt",
     "instruction",
     "max_tokens",
+    "task",
     "device",
     "trust_remote_code",
     "code_revision",
@@ -71,7 +72,7 @@ class SentenceTransformerEmbedder:
             **settings.prompts(*_hub.prompts(folder)),
             pooling=facts.pooling,
             max_tokens=settings.max_tokens or facts.max_tokens,
-            options=(("compute", "float32"), *_hub.code_options(settings)),
+            options=(("compute", "float32"), *_hub.code_options(settings), *((("task", settings.task),) if settings.task else ())),
             **settings.facts() | {"tokenizer": facts.tokenizer},
         )
 
@@ -114,8 +115,14 @@ class SentenceTransformerEmbedder:
             batch_size=max(1, TOKENS_A_BATCH // longest) if on_cpu else self.batch,
             show_progress_bar=False,
             convert_to_numpy=True,
+            **self._switch(role),
         )
         return Embedded(np.asarray(vectors, dtype=np.float32), tokens)
+
+    def _switch(self, role: Role) -> dict[str, str]:
+        """The task that a model's own code picks its adapter by (Jina's): one for both roles, or ``of queries,of documents``."""
+        query, _, document = (self._settings.task or "").partition(",")
+        return {} if not query else {"task": query if role == "query" else document or query}
 
     def _count(self, prompted: list[str]) -> NDArray[np.int64]:
         """Tokens of each text, special ones included, before anything is cut off, ``(n,)``."""
