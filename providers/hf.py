@@ -107,7 +107,7 @@ class TransformersEmbedder:
         first = self._run([short], [0])[0]
         if first.shape[-1] != self.model.dim:
             raise ModelError(f"dim is said to be {self.model.dim}, the model gives {first.shape[-1]}: say dim={first.shape[-1]}")
-        if self._settings.bidirectional and torch.equal(first[0, 0], self._run([long], [0])[0][0, 0]):
+        if self._settings.bidirectional and torch.allclose(first[0, 0], self._run([long], [0])[0][0, 0], atol=1e-5):
             raise ModelError("bidirectional has no effect on this architecture: transformers lets it read forwards only")
         self.embed([Item("warms up, so that the first batch is timed like the others")], "query")
 
@@ -128,6 +128,8 @@ class TransformersEmbedder:
             if halved and hasattr(model, "decoder"):
                 model = model.get_encoder()
             self._tokenizer = AutoTokenizer.from_pretrained(where, **pinned)
+        if self._wants_end and (file := self._source.folder / "tokenizer.json").is_file():
+            self._tokenizer.backend_tokenizer.post_processor = _read(file).post_processor  # transformers 5 may have dropped the first token
         self._keep_whole()
         last = self._tokenizer(["a"])["input_ids"][0][-1]
         self._end = [self._tokenizer.eos_token_id] if self._wants_end and last != self._tokenizer.eos_token_id else []
@@ -233,10 +235,14 @@ def _ends(tokenizer: Path, folder: Path) -> bool:
     Where it doesn't but tokenizer_config.json has add_eos_token, as in e5-mistral, transformers 4 put it there and 5 doesn't, and
     last-token pooling reads another token without a word.
     """
+    end = json_file(folder / "tokenizer_config.json").get("eos_token")
+    return bool(_read(tokenizer).encode("a").tokens[-1:] == [end["content"] if isinstance(end, dict) else end])
+
+
+def _read(tokenizer: Path) -> Any:
     from tokenizers import Tokenizer
 
-    end = json_file(folder / "tokenizer_config.json").get("eos_token")
-    return bool(Tokenizer.from_file(str(tokenizer)).encode("a").tokens[-1:] == [end["content"] if isinstance(end, dict) else end])
+    return Tokenizer.from_file(str(tokenizer))
 
 
 def _bracketed(prompt: str) -> set[str]:

@@ -10,25 +10,31 @@ from typing import Any
 SYMBOLS = "abcdefghijklmnopqrstuvwxyz:.<>|_ \n"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[EOS]")
 ENDS = {"bert": "[CLS] $A [SEP]", "eos": "$A [EOS]", "bos": "[CLS] $A", "none": "$A"}
-SHAPE = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+SHAPE = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 DECODER = SHAPE | {"num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0, "max_position_embeddings": 128}
 
 
 def tokenizer(folder: Path, ends: str, *, extra: tuple[str, ...] = (), limit: int = 40, **settings: Any) -> None:
-    """A tokenizer that takes letter by letter, with the special tokens that ``ends`` puts around a text."""
+    """A tokenizer that takes letter by letter, with the special tokens that ``ends`` puts around a text.
+
+    "none" goes with byte-level ones, as Qwen2's and GPT-2's are, whose pre-tokenizer transformers builds anew.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {token: at for at, token in enumerate((*SPECIAL, *SYMBOLS, *extra))}
-    own = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    own.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    if ends == "none":
+        vocabulary = {token: at for at, token in enumerate((*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), *extra))}
+        own = Tokenizer(models.BPE(vocabulary, []))
+        own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        own = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+        own.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     around = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]", "[EOS]")]
     own.post_processor = processors.TemplateProcessing(single=ENDS[ends], special_tokens=around)
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "eos_token": "[EOS]"}
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=own, model_max_length=limit, **names, **settings)
-    wrapped.save_pretrained(folder)
-    if add := {key: value for key, value in settings.items() if key == "add_eos_token"}:
-        change(folder / "tokenizer_config.json", **add)
+    PreTrainedTokenizerFast(tokenizer_object=own, model_max_length=limit, **names).save_pretrained(folder)
+    change(folder / "tokenizer_config.json", **settings)
 
 
 def change(path: Path, **keys: Any) -> None:
