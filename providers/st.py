@@ -36,7 +36,10 @@ def load(name: str, settings: Settings) -> SentenceTransformerEmbedder:
     """``name`` is a folder (``st/./models/mine``, ``st//abs/path``) or a hub id (``st/org/name``)."""
     source = _hub.find("st", name, settings)
     modules = json_file(source.folder / "modules.json") or []
-    if settings.code_revision and not all(module["type"].startswith("sentence_transformers.") for module in modules):
+    own = not all(module["type"].startswith("sentence_transformers.") for module in modules)
+    if settings.task and not own and not any("task" in module.get("kwargs", ()) for module in modules):
+        raise OptionError(f"task {settings.task!r} means nothing to this model: none of its modules takes one")
+    if settings.code_revision and own:
         raise OptionError("has modules of its own beside code from elsewhere, and one commit cannot pin both; copy the code into a folder")
     return SentenceTransformerEmbedder(source.folder, settings, provider="st", name=name, revision=source.commit)
 
@@ -106,7 +109,8 @@ class SentenceTransformerEmbedder:
         """Embed texts with the prompt of their role; raises ModelError for an item that is only an image."""
         prompt = self.model.prompt(role)
         tokens = self._count(texts(items, prompt))
-        encode = self._model.encode_query if role == "query" else self._model.encode_document
+        switch = self._switch(role)
+        encode = self._model.encode if switch else self._model.encode_query if role == "query" else self._model.encode_document
         longest = min(int(tokens.max()), self.model.max_tokens or TOKENS_A_BATCH)
         on_cpu = self._model.device.type == "cpu"
         vectors = encode(
@@ -115,7 +119,7 @@ class SentenceTransformerEmbedder:
             batch_size=max(1, TOKENS_A_BATCH // longest) if on_cpu else self.batch,
             show_progress_bar=False,
             convert_to_numpy=True,
-            **self._switch(role),
+            **switch,
         )
         return Embedded(np.asarray(vectors, dtype=np.float32), tokens)
 

@@ -184,12 +184,14 @@ def test_a_decoder_made_bidirectional_reads_what_comes_later(shelf, name):
     np.testing.assert_allclose(vectors(both), expected, atol=1e-5)
 
 
-def test_an_architecture_that_cannot_be_made_bidirectional_says_so(tmp_path, monkeypatch):
-    folder = tiny.build(tmp_path, "mistral")
-    tiny.change(folder / "config.json", sliding_window=None)
-    monkeypatch.setattr("transformers.models.mistral.modeling_mistral.create_causal_mask", lambda **_: None)
-    with pytest.raises(ModelError, match="bidirectional has no effect on this architecture"):
-        ready(folder, "pooling=mean&bidirectional=true")
+def test_an_architecture_that_cannot_be_made_bidirectional_says_so(tmp_path):
+    from transformers import MambaConfig, MambaModel
+
+    MambaModel(MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=1, state_size=4)).save_pretrained(tmp_path)
+    tiny.tokenizer(tmp_path, "eos")
+    assert vectors(ready(tmp_path, "pooling=last")).shape == (4, 32)
+    with pytest.raises(ModelError, match="bidirectional has no effect on this architecture: transformers lets it read forwards only"):
+        ready(tmp_path, "pooling=last&bidirectional=true")
 
 
 @pytest.mark.parametrize("name", ["T5", "MT5", "Bart"])
