@@ -22,7 +22,7 @@ import numpy as np
 
 from harness.embedder import Item, Model, Role, Settings
 from harness.errors import ModelError, OptionError
-from harness.keys import find
+from harness.keys import find, redact
 
 Kind = Literal["busy", "lost", "unreachable", "wrong", "refused", "fatal"]
 """Why an attempt gave nothing, and so what is done about it.
@@ -37,10 +37,10 @@ fatal         no later attempt can succeed (key, quota, unknown model, redirect)
 _BUSY = frozenset((408, 409, 425, 429))
 _REFUSED = frozenset((400, 413, 422))
 _MEANING = {
-    401: "the key was not accepted",
-    402: "the account has no credit",
-    403: "the key may not use this model",
-    404: "there is no such model or address",
+    401: "the key was not accepted: is it whole, and this provider's?",
+    402: "the account has no credit: when it has, the same command goes on",
+    403: "the key may not use this model: allow it there, or take another",
+    404: "there is no such model or address: is it spelled right?",
 }
 _NO_CREDIT = ("insufficient_quota", "billing_not_active", "billing hard limit")
 _WAIT = re.compile(r"(?:retry|try again) in ([0-9.]+) ?(ms|s)\b")  # how Google and OpenAI say Retry-After in words
@@ -175,7 +175,7 @@ def is_here(url: str) -> bool:
 
 def failure(error: Exception, status: int | None = None, message: str = "", headers: Mapping[str, str] | None = None) -> Failure:
     """Sort a failed attempt by HTTP status, or, where no reply came, by what broke the connection."""
-    text = " ".join((message or str(error) or type(error).__name__).split())[:_SHOWN]
+    text = _shown(message or str(error) or type(error).__name__)
     if status is None:
         return _broken(error, text)
     names = {name.lower(): value for name, value in (headers or {}).items()}
@@ -190,6 +190,11 @@ def failure(error: Exception, status: int | None = None, message: str = "", head
     if wait is None and kind == "busy" and (words := _WAIT.search(message)):
         wait = float(words[1]) / (1000 if words[2] == "ms" else 1)
     return Failure(kind, said, retry_after=wait, status=status)
+
+
+def _shown(text: str) -> str:
+    """The beginning of what a server says, on one line. Keys go before it is cut: of half a key nobody knows that it is one."""
+    return " ".join(redact(text).split())[:_SHOWN]
 
 
 def _kind(status: int, text: str) -> Kind:
@@ -213,9 +218,13 @@ def _no_credit(text: str) -> bool:
 
 def _broken(error: Exception, text: str) -> Failure:
     kinds = {type(link).__name__ for link in _chain(error)}
+    root: BaseException = error
+    while inner := root.__cause__ or root.__context__:  # SDKs say no more than that there was an error
+        root = inner
+    text = _shown(str(root)) or text
     if "ConnectTimeout" in kinds or kinds & {"ConnectError", "ConnectionRefusedError", "NewConnectionError", "gaierror"}:
         return Failure("unreachable", f"no connection: {text}")
-    return Failure("lost", f"the reply was lost: {type(error).__name__}: {text}")
+    return Failure("lost", f"the reply was lost: {type(root).__name__}: {text}")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from harness.embedder import Item, Model, Role, Settings
-from harness.keys import redact
+from harness.http import message
 from harness.remote import API_SETTINGS, Answer, Failure, Limits, address, closing, decoded, describe, failure, key, limits, plain_text
 
 SETTINGS = API_SETTINGS
@@ -106,9 +106,9 @@ class OpenAIEndpoint:
         import openai
 
         if isinstance(error, openai.APIStatusError):
-            body = error.body if isinstance(error.body, dict) else {}
-            said = f"{body.get('code') or ''} {body.get('message') or error.message}".strip()
-            return failure(error, error.status_code, redact(said), error.response.headers)
+            code = error.body.get("code") if isinstance(error.body, dict) else None
+            said = f"{code or ''} {message(error.response.text, error.message)}".strip()
+            return failure(error, error.status_code, said, error.response.headers)
         if isinstance(error, msgspec.DecodeError):
             return failure(error, 200, str(error))
         return failure(error)
