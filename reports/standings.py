@@ -23,7 +23,7 @@ def shown_columns(board: Leaderboard, verdict: Verdict) -> list[Column]:
     found = columns(board, verdict)
     meaning = "◆ is on the Pareto front: no other is as good, as fast, as small and as cheap, and better in one of these"
     own = [Column(FRONT, meaning, lambda r: "◆" if standings[r.identity].front else "")]
-    if any(one.broken for one in verdict.standings):
+    if any(_broken(one) for one in verdict.standings):
         own.append(Column(EXCLUDED, "the constraints that it does not keep", lambda r: _broken(standings[r.identity])))
     at = next((place for place, column in enumerate(found, 1) if column.heading == TIED), len(found))
     return [*found[:at], *own, *found[at:]]
@@ -49,7 +49,7 @@ def leaderboard(board: Leaderboard, verdict: Verdict) -> dict[str, Any]:
                 "cells": [_cell(column, standing, board) for column in shown],
                 "tied": standing.tied,
                 "floor": standing.result.floor,
-                "excluded": bool(standing.broken),
+                "excluded": bool(_broken(standing)),
                 "best": id(standing) in best,
                 "dim": standing.result.dim,
                 "precision": standing.result.precision if standing.result.dim else "",

@@ -18,7 +18,7 @@ import reports
 from harness.result import Absence, Leaderboard
 from harness.scale import Needs
 from harness.verdict import Verdict
-from reports import choosing, costs
+from reports import choosing, costs, standings
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
@@ -84,6 +84,21 @@ def test_the_command_measures_the_same_again(board: Leaderboard) -> None:
         *("bakeoff", "eval", "DATA", "--model", "made/large", "--model", "made/small", "--model", "st/gone", "--split", "test"),
         *("--metric", "ndcg@10", "--documents", "5000000", "--max-p95-ms", "20.5", "--commercial"),
     ]
+
+
+@pytest.mark.parametrize("name", [r"st/$\frac{a$", "st/$x_1$"])
+def test_dollars_in_a_name_are_no_formula(name: str, tmp_path: Path) -> None:
+    text = reports.write(made(specs=(name,)), tmp_path)["leaderboard.html"].read_text(encoding="utf-8")
+    figures = re.findall(r"<svg.*?</svg>", re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL), re.DOTALL)
+    assert [name in svg for svg in figures] == [True, True, True]
+
+
+def test_what_only_a_floor_breaks_makes_no_column(board: Leaderboard) -> None:
+    chosen = harness.choose(board, Needs(max_p95_ms=1_000))  # a floor's latency is not measured
+    assert [one.result.spec for one in chosen.standings if one.broken] == ["bm25", "random"]
+    shown = standings.leaderboard(board, chosen)
+    assert standings.EXCLUDED not in [column["heading"] for column in shown["columns"]]
+    assert not any(row["excluded"] for row in shown["rows"])
 
 
 @needs_chromium
