@@ -251,7 +251,10 @@ def _price(constraint: str, excluded: int, freed: Sequence[Result], kept: Sequen
 
 
 def extremes(board: Leaderboard, bills: Mapping[str, Bill]) -> tuple[Extreme, ...]:
-    """The highest mean, the smallest dimension within 1 % of it, the cheapest and the fastest of all, floors left out."""
+    """The highest mean, the smallest dimension within 1 % of it, the cheapest and the fastest of all, floors left out.
+
+    Cheapest means the least money in the first year and, where that is equal, the least time to embed; the reason says which.
+    """
     cells, headline = [result for result in board.results if not result.floor], board.headline
     if not cells:
         return (Extreme("Highest mean", None, "no embedding model was measured"),)
@@ -262,7 +265,7 @@ def extremes(board: Leaderboard, bills: Mapping[str, Bill]) -> tuple[Extreme, ..
     return (
         Extreme("Highest mean", best, f"{headline} {best.mean(headline):.4f}"),
         Extreme(f"Smallest dimension within {100 * TOLERANCE:g} % of it", smallest, _smallest_reason(headline, smallest, best, smaller)),
-        _least("Cheapest to embed", cells, best, headline, bills, _Aim("cheapest", _MONEY)),
+        _least("Cheapest", cells, best, headline, bills, _Aim("cheapest", _MONEY)),
         _least("Fastest to answer", cells, best, headline, bills, _Aim("fastest", (_LATENCY,))),
     )
 

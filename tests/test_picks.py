@@ -246,7 +246,7 @@ def test_the_firsts_in_one_respect() -> None:
             "m/a @ 64",
             "ndcg@10 0.7960, 99.5 % of the best with 64 of 256 dimensions; the model was not trained for this dimension",
         ),
-        "Cheapest to embed": ("m/b @ 256", "18 s to embed the documents; ndcg@10 0.4000, 50.0 % of the best"),
+        "Cheapest": ("m/b @ 256", "18 s to embed the documents; ndcg@10 0.4000, 50.0 % of the best"),
         "Fastest to answer": ("m/a @ 16", "p95 10 ms; ndcg@10 0.7000, 87.5 % of the best"),
     }
 
