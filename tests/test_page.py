@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import axe_playwright_python
+import numpy as np
 import pytest
+from boards import cell, leaderboard
 from pages import HOSTILE, made, needs_chromium, opened
 from playwright.sync_api import Page
 
@@ -79,11 +81,34 @@ def test_a_leaderboard_without_models_still_answers(board: Leaderboard, tmp_path
 
 def test_the_command_measures_the_same_again(board: Leaderboard) -> None:
     needs = Needs(documents=5_000_000, max_p95_ms=20.5, commercial=True)
-    words = costs.reproduce(board, harness.choose(board, needs))["command"].replace("\\\n", "").split()
-    assert words == [
+    assert command(board, needs) == [
         *("bakeoff", "eval", "DATA", "--model", "made/large", "--model", "made/small", "--model", "st/gone", "--split", "test"),
-        *("--metric", "ndcg@10", "--documents", "5000000", "--max-p95-ms", "20.5", "--commercial"),
+        *("--metric", "ndcg@10", "--dims", "128,64", "--documents", "5000000", "--max-p95-ms", "20.5", "--commercial"),
     ]
+
+
+def command(board: Leaderboard, needs: Needs | None = None) -> list[str]:
+    """The words of the command on the page."""
+    made: str = costs.reproduce(board, harness.choose(board, needs))["command"]
+    return made.replace("\\\n", "").split()
+
+
+@pytest.mark.parametrize(
+    ("dims", "option"),
+    [
+        ({384: [64], 256: [64]}, "64"),
+        ({384: [384, 64], 256: [256, 64]}, "native,64"),
+        ({384: [384], 256: [256]}, "native"),
+        ({384: [256, 64], 256: [256, 64]}, "256,64"),
+        ({384: [384, 256, 128, 64, 32], 256: [256, 128, 64, 32]}, None),  # the default
+        ({384: [384, 64], 256: [256, 128]}, None),  # no list would do
+    ],
+)
+def test_the_command_asks_for_the_dimensions_that_were_measured(dims: dict[int, list[int]], option: str | None) -> None:
+    scores = np.linspace(0, 1, 12)
+    cells = [replace(cell(f"m/{native}", scores, dim=dim), native_dim=native) for native, found in dims.items() for dim in found]
+    words = command(leaderboard(*cells, cell("bm25", scores)))
+    assert (words[words.index("--dims") + 1] if "--dims" in words else None) == option
 
 
 @pytest.mark.parametrize("name", [r"st/$\frac{a$", "st/$x_1$"])
