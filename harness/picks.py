@@ -13,7 +13,7 @@ from harness import stats
 from harness.metrics import Floats
 from harness.result import Leaderboard, Result, score_matrix
 from harness.scale import Bill, Needs
-from harness.slices import TASKS, tag_slice
+from harness.slices import CODE, TASKS, names_code, tag_slice
 
 OVERALL, FAST, SMALL, VALUE = "Overall", "Latency-critical", "Storage-critical", "Best value for money"
 TOGETHER = "their combination"
@@ -22,6 +22,7 @@ TOLERANCE = 0.01
 Tied = dict[tuple[str, ...], NDArray[np.bool_]]
 _SMALLEST_STRATUM = 20  # queries: kinds with fewer are one stratum together
 _NO_QUERIES = "this corpus has no such queries"
+_UNTAGGED_CODE = "this corpus names code beside other things, but no query or document has a tag that says code"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,8 +161,7 @@ def _pick(
     if not models:
         return Pick(task=task, queries=len(ids), reason="no embedding model was measured")
     if len(ids) < stats.FEWEST_IN_SLICE:
-        few = f"this corpus has only {len(ids)} such queries; {stats.FEWEST_IN_SLICE} are needed" if ids else _NO_QUERIES
-        return Pick(task=task, queries=len(ids), reason=few)
+        return Pick(task=task, queries=len(ids), reason=_few(board, task, len(ids)))
     if not eligible:
         nearest = min(models, key=lambda result: len(broken[result.identity]))
         why = "; ".join(broken[nearest.identity].values())
@@ -191,6 +191,13 @@ def _pick(
         runner_up=eligible[others[0]] if others else None,
         bill=own[chosen],
     )
+
+
+def _few(board: Leaderboard, task: str, count: int) -> str:
+    """Why a row with too few queries is not answered."""
+    if count:
+        return f"this corpus has only {count} such queries; {stats.FEWEST_IN_SLICE} are needed"
+    return _UNTAGGED_CODE if task == CODE and names_code(board.dataset) else _NO_QUERIES
 
 
 def _on(ids: Sequence[str], cells: Sequence[Result], measure: str) -> Floats:

@@ -134,6 +134,14 @@ def test_a_row_needs_ten_queries_of_its_kind() -> None:
     assert (spec(found[slices.LONG].result), found[slices.LONG].queries) == ("m/a", 10)
 
 
+def test_code_that_nothing_points_out_is_said_to_be() -> None:
+    board = leaderboard(cell("m/a", base()))
+    mixed = replace(board, dataset={**board.dataset, "tags": ["english", "code"]})
+    reason = "this corpus names code beside other things, but no query or document has a tag that says code"
+    assert table(mixed)[slices.CODE].reason == reason
+    assert table(mixed)[slices.LONG].reason == table(board)[slices.CODE].reason == "this corpus has no such queries"
+
+
 def test_a_row_is_answered_by_its_own_queries() -> None:
     rows, ids = np.arange(QUERIES), [f"q{row}" for row in range(QUERIES)]
     coder = cell("m/coder", base() + np.where(rows < 20, 0.2, -0.2))
