@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from harness.progress import Advance
 from harness.result import Leaderboard
 from harness.verdict import Verdict
-from reports.choosing import constraints, costs_at, row
+from reports.choosing import constraints, costs_at, held_back, row
 from reports.table import NOTHING, Column
 
 _LINE_SECONDS = 5.0  # between two plain lines of one stage
@@ -112,7 +112,7 @@ def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
         task, name, measured, expected, _, _, _, p95, _, why = row(pick)
         picks.add_row(task, Text(name), measured, expected, p95, Text(why))
     console.print(picks)
-    said = [verdict.certainty, *constraints(verdict), costs_at(verdict.needs, board.dataset["documents"])]
+    said = [verdict.certainty, *held_back(verdict), *constraints(verdict), costs_at(verdict.needs, board.dataset["documents"])]
     for text in said:
         console.print(text, markup=False, highlight=False)
     if not all(result.trained for result in board.results):

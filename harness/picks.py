@@ -21,8 +21,18 @@ TOLERANCE = 0.01
 """The share of the best mean that a smaller dimension may lose and still be recommended."""
 Tied = dict[tuple[str, ...], NDArray[np.bool_]]
 _SMALLEST_STRATUM = 20  # queries: kinds with fewer are one stratum together
+_EQUAL = 1e-12  # means closer than this are equal
 _NO_QUERIES = "this corpus has no such queries"
 _UNTAGGED_CODE = "this corpus names code beside other things, but no query or document has a tag that says code"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """The best of all cells, where the user's constraints exclude it: how it compares with the pick, and constraint -> why."""
+
+    result: Result
+    comparison: stats.Comparison
+    broken: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +41,8 @@ class Pick:
 
     ``mean`` (with its 95 % interval) is what was measured of it on these queries; ``expected`` is what is left on other such
     queries, when the mean is not flattered by having been picked. ``tied`` counts the
-    cells it was taken from. Without a result there are only a reason and the number of queries.
+    cells it was taken from. ``held_back`` is what would be better on these queries but is excluded. Without a result there
+    are only a reason and the number of queries.
     """
 
     task: str
@@ -46,6 +57,7 @@ class Pick:
     tied: int = 0
     runner_up: Result | None = None
     bill: Bill | None = None
+    held_back: HeldBack | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +192,7 @@ def _pick(
     return Pick(
         task=task,
         queries=len(ids),
-        reason=_reason(aim, eligible, own, scores, len(inside), chosen) + _floor(board, ids, float(means[chosen])),
+        reason=_reason(aim, eligible, own, scores, len(inside), chosen, len(models)) + _floor(board, ids, float(means[chosen])),
         result=eligible[chosen],
         mean=float(means[chosen]),
         low=float(low),
@@ -190,6 +202,7 @@ def _pick(
         tied=len(inside),
         runner_up=eligible[others[0]] if others else None,
         bill=own[chosen],
+        held_back=_held_back(board, ids, models, eligible[chosen], broken),
     )
 
 
@@ -206,21 +219,40 @@ def _on(ids: Sequence[str], cells: Sequence[Result], measure: str) -> Floats:
     return score_matrix(cells, measure)[[place[query] for query in ids]]
 
 
-def _reason(aim: _Aim, cells: Sequence[Result], bills: Sequence[Bill], scores: Floats, tied: int, chosen: int) -> str:
-    """Why ``chosen``, one of ``tied`` cells, in one sentence made from the numbers; ``scores`` are ``(queries, cells)``."""
+def _reason(aim: _Aim, cells: Sequence[Result], bills: Sequence[Bill], scores: Floats, tied: int, chosen: int, measured: int) -> str:
+    """Why ``chosen``, one of ``tied`` cells, in one sentence made from the numbers; ``scores`` are ``(queries, cells)``.
+
+    ``cells`` are those that keep the constraints, ``measured`` counts all.
+    """
     means = scores.mean(axis=0)
     best, *_ = order = [int(at) for at in np.argsort(-means, kind="stable")]
     if len(cells) == 1:
-        return "the only one to choose from"
+        return "the only one to choose from" if measured == 1 else f"the only one of {measured} cells that keeps your constraints"
+    among = "" if len(cells) == measured else f"of the {len(cells)} of {measured} cells that keep your constraints, "
     if tied == 1:
         gap = stats.compare(scores[:, [chosen]], scores[:, order[1]])[0]
-        return f"the only one that can be best: {gap.difference:.3f} ({gap.low:.3f} to {gap.high:.3f}) ahead of {cells[order[1]].name}"
+        return (
+            f"{among}the only one that can be best: {gap.difference:.3f} ({gap.low:.3f} to {gap.high:.3f}) ahead of {cells[order[1]].name}"
+        )
     cost = aim.telling(bills[chosen], bills[best])
     lose = f", or that lose at most {100 * aim.give_up:g} %" if aim.give_up else ""
-    text = f"the {aim.superlative} of {tied} that {len(scores):,} queries can't tell from the best{lose}: {cost.said(bills[chosen])}"
+    text = f"{among}the {aim.superlative} of {tied} that {len(scores):,} queries can't tell from the best{lose}: {cost.said(bills[chosen])}"
     if best == chosen:
         return text
     return f"{text}; {cells[best].name} is {means[best] - means[chosen]:.3f} ahead, with {cost.said(bills[best])}"
+
+
+def _held_back(
+    board: Leaderboard, ids: Sequence[str], models: Sequence[Result], chosen: Result, broken: Mapping[str, Mapping[str, str]]
+) -> HeldBack | None:
+    """The best of ``models`` on these queries, where no cell that keeps the constraints is as good."""
+    scores = _on(ids, models, board.headline)
+    means = scores.mean(axis=0)
+    first = int(means.argmax())
+    if means[first] - max(mean for cell, mean in zip(models, means, strict=True) if not broken[cell.identity]) <= _EQUAL:
+        return None
+    comparison = stats.compare(scores[:, [first]], scores[:, models.index(chosen)], strata(board, ids))[0]
+    return HeldBack(models[first], comparison, broken[models[first].identity])
 
 
 def _floor(board: Leaderboard, ids: Sequence[str], mean: float) -> str:

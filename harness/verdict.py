@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness import picks, stats
-from harness.picks import Extreme, Pick, Price
+from harness.picks import Extreme, HeldBack, Pick, Price
 from harness.result import Leaderboard, Result, score_matrix
 from harness.scale import Bill, Needs, bill, broken, on_front
 
@@ -263,6 +263,16 @@ def _pick_summary(pick: Pick) -> dict[str, Any]:
         "runner_up": pick.runner_up and pick.runner_up.name,
         "licence": pick.result.model.get("licence", ""),
         "bill": pick.bill and asdict(pick.bill),
+        "better_but_excluded": pick.held_back and _held_back_summary(pick.held_back),
+    }
+
+
+def _held_back_summary(better: HeldBack) -> dict[str, Any]:
+    return {
+        "cell": better.result.name,
+        "difference": better.comparison.difference,
+        "interval": [better.comparison.low, better.comparison.high],
+        "constraints_not_kept": better.broken,
     }
 
 

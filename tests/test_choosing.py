@@ -16,7 +16,7 @@ from harness.picks import Pick
 from harness.result import Absence, Cost, Leaderboard
 from harness.scale import Needs
 from harness.verdict import choose
-from reports import choosing
+from reports import answer, choosing
 
 QUERIES = 60
 HOSTILE = "a|b <script>alert(1)</script> `code` [link](http://x) ![i](y) **bold**\n| new | row |\r\n# heading\x1b[31m\u2028end\\"
@@ -120,6 +120,26 @@ def test_every_constraint_is_one_sentence_with_its_price() -> None:
     assert all(f"\n- {sentence}\n" in text for sentence in choosing.constraints(verdict))
     alone = choose(leaderboard(*cells), Needs(max_p95_ms=1))
     assert choosing.constraints(alone) == ["max_p95_ms = 1 excludes 3 of 3 cells; without it m/top @ 64 could be chosen."]
+
+
+def test_what_is_better_but_excluded_is_said_beside_the_answer() -> None:
+    slow = cell("m/top", SCORES + 0.1, cost=replace(COST, alone_embed_p95=0.109), licence="no")
+    made, needs = leaderboard(slow, cell("m/mid", SCORES)), Needs(max_p95_ms=100, commercial=True)
+    verdict = choose(made, needs)
+    said = (
+        "m/top @ 64 is 0.100 (0.100 to 0.100) better than the choice, but excluded by max_p95_ms (p95 111 ms)"
+        " and commercial (licence no is not known to allow commercial use)."
+    )
+    assert choosing.held_back(verdict) == [said]
+    assert f"\n> {verdict.certainty} {said}\n" in choosing.markdown(made, verdict)
+    assert answer.answer(made, verdict)["words"].endswith(f" {said}")
+    assert verdict.summary()["choosing"][0]["better_but_excluded"] == {
+        "cell": "m/top @ 64",
+        "difference": pytest.approx(0.1),
+        "interval": pytest.approx([0.1, 0.1]),
+        "constraints_not_kept": {"max_p95_ms": "p95 111 ms", "commercial": "licence no is not known to allow commercial use"},
+    }
+    assert choosing.held_back(choose(made)) == []
 
 
 def test_hostile_text_stays_in_its_cell_and_is_no_markup() -> None:
