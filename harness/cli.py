@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -136,16 +137,22 @@ def evaluate(
 
 @main.command("show")
 @click.argument("folder", type=click.Path(path_type=Path))
-@config.with_needs
-def show(folder: Path, needs: Needs) -> None:
-    """Print the leaderboard in FOLDER (out/NAME) again, and write its pages anew, without measuring anything."""
+@click.option("--forget/--no-forget", help="Forget the scale and limits that the folder was last asked with.")
+@config.with_wanted
+def show(folder: Path, forget: bool, wanted: Mapping[str, Any]) -> None:
+    """Print the leaderboard in FOLDER (out/NAME) again, without measuring anything, and write its pages and summary.json anew.
+
+    The scale and limits are those of the last eval or show, but for what is given here or in the settings file.
+    """
     from harness import console, result
+    from harness.scale import Needs
     from harness.verdict import choose
     from reports import write
     from reports.table import columns
 
     board = result.load(folder)
-    verdict = choose(board, needs)
+    verdict = choose(board, Needs.read({} if forget else board.needs, wanted))
+    result.save(board, folder, verdict.summary())
     write(board, folder, verdict)
     console.show(board, verdict, columns(board, verdict))
 

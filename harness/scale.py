@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import OptionError
+from harness.errors import OptionError, ResultError
 from harness.result import Result
 
 DAYS = 365.25 / 12
@@ -63,6 +63,16 @@ class Needs:
             raise OptionError("documents = 0: there must be at least one")
         if not 0 <= self.give_up < 1:
             raise OptionError(f"give_up = {self.give_up} is not a share from 0 up to 1, as in 0.02")
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Needs:
+        """The needs that were ``stored``, with what is ``wanted`` in place of theirs; raises OptionError, ResultError."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(stored.keys() - known):
+            raise ResultError(
+                f"{unknown[0]} is none of the needs that this bakeoff knows ({', '.join(sorted(known))}); show --forget drops all"
+            )
+        return cls(**{**stored, **wanted})
 
     def constraints(self) -> dict[str, float | bool]:
         """The constraints that were set, by name."""
