@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from harness.picks import Pick
 from harness.progress import Advance
 from harness.result import Leaderboard
 from harness.verdict import Verdict
@@ -14,6 +15,7 @@ from reports.choosing import constraints, costs_at, held_back, row
 from reports.table import NOTHING, Column
 
 _LINE_SECONDS = 5.0  # between two plain lines of one stage
+_TASK = 18  # characters of "what for" on a line
 _MEASURES = 2  # columns of measures that fit a terminal
 
 
@@ -89,6 +91,22 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def _choice(pick: Pick) -> list[str]:
+    """A pick as cells of several lines: what for, choose and runner-up, measured and expected, costs, why."""
+    task, name, measured, expected, runner_up, *costs, why = row(pick)
+    if pick.result is None:
+        return [task, name, measured, "", why]
+    mean, interval = measured.rstrip(")").split(" (")
+    usd, size, p95, licence = costs
+    return [
+        task,
+        f"{name}\nrunner-up:\n{runner_up}",
+        f"{mean}\n{interval}\nexpected {expected}",
+        f"{usd} USD per million documents\n{size} bytes a document\np95 {p95} ms\nlicence {licence}",
+        why,
+    ]
+
+
 def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
     """Print the leaderboard, the table "choosing a model" and the models without a result on standard output."""
     from rich.console import Console
@@ -106,11 +124,11 @@ def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
     if board.results:
         console.print(table)
     picks = Table(title="Choosing a model", show_lines=True)
-    for heading in ("what for", "choose", f"{board.headline} (95 %)", "expected", "p95 ms", "why"):
+    picks.add_column("what for", max_width=_TASK)
+    for heading in ("choose", f"{board.headline} (95 %)", "costs", "why"):
         picks.add_column(heading, overflow="fold")
     for pick in verdict.picks:
-        task, name, measured, expected, _, _, _, p95, _, why = row(pick)
-        picks.add_row(task, Text(name), measured, expected, p95, Text(why))
+        picks.add_row(*map(Text, _choice(pick)))
     console.print(picks)
     said = [verdict.certainty, *held_back(verdict), *constraints(verdict), costs_at(verdict.needs, board.dataset["documents"])]
     for text in said:
