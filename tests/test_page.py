@@ -20,7 +20,7 @@ import reports
 from harness.result import Absence, Leaderboard
 from harness.scale import Needs
 from harness.verdict import Verdict
-from reports import choosing, costs, standings
+from reports import choosing, costs, standings, table
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
@@ -229,6 +229,12 @@ def test_the_front_and_what_breaks_a_constraint_are_marked(board: Leaderboard, t
     with opened(reports.write(board, tmp_path, harness.choose(board, needs))["leaderboard.html"]) as page:
         assert [text.startswith("◆") for text in column(page, "front")] == [one.front for one in chosen.standings]
         assert [text.startswith("=") for text in column(page, "best?")] == [one.tied for one in chosen.standings]
+        marks = [f"= {table.more(one.more_queries)}" for one in chosen.standings if one.tied]
+        assert [text.removesuffix("tied for best").strip() for text in column(page, "best?") if text.strip()] == [
+            mark.strip() for mark in marks
+        ]
+        assert any("+" in mark for mark in marks)
+        assert column(page, "reveals") == ["–" if one.detectable is None else f"{one.detectable:.3f}" for one in chosen.standings]
         broken = [None if one.result.floor else one.broken.get("max_ram_gb") for one in chosen.standings]
         assert any(broken)
         assert [text.partition(": ")[2] or None for text in column(page, "excluded")] == broken
@@ -241,10 +247,12 @@ def test_duels_and_slices_are_those_of_the_verdict(page: Page, verdict: Verdict)
     for duel in verdict.duels:
         row, place = names.index(duel.one.name), names.index(duel.other.name)
         cell = page.locator("#duels tbody tr").nth(row).locator("td").nth(place)
-        assert cell.inner_text() == f"{duel.comparison.wins}–{duel.comparison.losses}"
+        counts, reveals, *more = cell.inner_text().split()
+        assert (counts, reveals) == (f"{duel.comparison.wins}–{duel.comparison.losses}", f"{duel.comparison.detectable:.3f}")
+        assert " ".join(more) == table.more(duel.more_queries)
         assert ("sure" in (cell.get_attribute("class") or "")) == (duel.p <= 0.05)
         back = page.locator("#duels tbody tr").nth(place).locator("td").nth(row)
-        assert back.inner_text() == f"{duel.comparison.losses}–{duel.comparison.wins}"
+        assert back.inner_text().split()[0] == f"{duel.comparison.losses}–{duel.comparison.wins}"
     best = [verdict.standings.index(one) for one in verdict.best_cells()]
     lines = page.locator("#slices tbody tr:not(.group)").all()
     for line, one in zip(lines, verdict.slices, strict=True):
