@@ -250,7 +250,8 @@ def diff(old: str, new: str, folder: Path | None, markdown: Path | None, json: P
     """Show what moving from the model OLD to the model NEW changes.
 
     Quality with its interval, over all queries and by slice; the queries that get worse and better, with what is found for
-    them; what re-embedding costs; and whether NEW at a smaller dimension keeps OLD's quality.
+    them; what re-embedding and running cost at your scale, and whether NEW keeps your limits; and whether NEW at a smaller
+    dimension keeps OLD's quality, or loses at most --give-up of it.
 
     OLD and NEW are written 'MODEL @ DIM', or MODEL for its largest dimension, or the folder of a leaderboard (out/NAME) for
     its best model.
@@ -259,7 +260,7 @@ def diff(old: str, new: str, folder: Path | None, markdown: Path | None, json: P
     from reports import migration as report
 
     (before, other), (after, board) = migration.locate(old, folder), migration.locate(new, folder)
-    found = migration.migrate(board, before, after, other=other, documents=needs.documents)
+    found = migration.migrate(board, before, after, other=other, needs=needs)
     click.echo(report.text(found))
     for path, text in ((markdown, report.markdown(found)), (json, report.as_json(found))):
         if path:

@@ -270,8 +270,7 @@ def prices(board: Leaderboard, needs: Needs, broken: Mapping[str, Mapping[str, s
     models = [result for result in board.results if not result.floor]
     kept = [result for result in models if not broken[result.identity]]
     found = []
-    for name, value in needs.constraints().items():
-        text = name if value is True else f"{name} = {value:g}"
+    for name, text in needs.limits().items():
         excluded = sum(name in broken[result.identity] for result in models)
         freed = [result for result in models if set(broken[result.identity]) <= {name}]
         found.append(_price(text, excluded, freed, kept, board.headline))

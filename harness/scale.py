@@ -79,6 +79,10 @@ class Needs:
         names = ("max_p95_ms", "max_ram_gb", "max_usd_per_month", "commercial", "local")
         return {name: value for name in names if (value := getattr(self, name)) is not None and value is not False}
 
+    def limits(self) -> dict[str, str]:
+        """The constraints that were set, by name, as a reader sees them: ``max_p95_ms = 50``."""
+        return {name: name if value is True else f"{name} = {value:g}" for name, value in self.constraints().items()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:

@@ -145,6 +145,15 @@ def test_needs_of_another_version_are_an_error_that_names_the_way_out(corpus: Pa
     assert bakeoff("show", tmp_path / "out", "--forget").exit_code == 0
 
 
+def test_diff_holds_the_new_cell_against_the_needs(corpus: Path, tmp_path: Path) -> None:
+    bakeoff("eval", corpus, "-m", "hash/64", "--dims", "64,32", "--out", tmp_path / "out", "-q")
+    written = tmp_path / "diff.md"
+    done = bakeoff("diff", "hash/64 @ 64", "hash/64 @ 32", "--in", tmp_path / "out", "--max-ram-gb", "0", "--local", "--markdown", written)
+    assert done.exit_code == 0, done.output
+    for text in (" ".join(done.stdout.split()), written.read_text()):
+        assert "hash/64 @ 32 keeps local, but not max_ram_gb = 0 (index 7.68e-06 GB)." in text
+
+
 def test_a_dataset_named_like_a_path_stays_inside_out(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_beir(tiny, tmp_path / "work" / "c")
     (folder / "dataset.toml").write_text('name = "../../outside"\n')
