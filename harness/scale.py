@@ -148,13 +148,18 @@ def _p95(result: Result, size: float | None) -> float | None:
     return 1000 * (cost.alone_embed_p95 + max(0.0, cost.alone_search_p95 + (size - cost.bytes) / 1e9 * cost.scan_seconds_per_gb))
 
 
+def milliseconds(value: float) -> str:
+    """A latency in three digits, from 100 ms up in whole ones."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def broken(result: Result, at_scale: Bill, needs: Needs) -> dict[str, str]:
     """The constraints that a cell does not keep, or cannot be shown to keep: name -> why. Empty means eligible."""
     found: dict[str, str] = {}
     limits = (
-        ("max_p95_ms", at_scale.p95_ms, "p95 {:.3g} ms", "latency", 1.0),
-        ("max_ram_gb", at_scale.bytes, "index {:.3g} GB", "size", 1e9),
-        ("max_usd_per_month", at_scale.month_usd, "{:.2f} USD a month", "price", 1.0),
+        ("max_p95_ms", at_scale.p95_ms, "p95 {milliseconds} ms", "latency", 1.0),
+        ("max_ram_gb", at_scale.bytes, "index {value:.3g} GB", "size", 1e9),
+        ("max_usd_per_month", at_scale.month_usd, "{value:.2f} USD a month", "price", 1.0),
     )
     for name, value, text, unknown, unit in limits:
         limit = getattr(needs, name)
@@ -163,7 +168,7 @@ def broken(result: Result, at_scale: Bill, needs: Needs) -> dict[str, str]:
         if value is None:
             found[name] = f"{unknown} was not measured"
         elif value / unit > limit:
-            found[name] = text.format(value / unit)
+            found[name] = text.format(value=value / unit, milliseconds=milliseconds(value))
     licence = str(result.model.get("licence", ""))
     if needs.commercial and licence.lower() not in _COMMERCIAL:
         found["commercial"] = f"licence {licence} is not known to allow commercial use" if licence else "licence unknown"

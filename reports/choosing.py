@@ -6,7 +6,7 @@ import re
 
 from harness.picks import Pick
 from harness.result import Leaderboard
-from harness.scale import Bill, Needs
+from harness.scale import Bill, Needs, milliseconds
 from harness.verdict import Verdict
 
 NOTHING = "\u2013"
@@ -71,7 +71,7 @@ def bytes_each(bill: Bill) -> str:
 
 def p95(bill: Bill) -> str:
     """Milliseconds within which 95 % of queries are answered, one at a time."""
-    return NOTHING if bill.p95_ms is None else f"{bill.p95_ms:.3g}"
+    return NOTHING if bill.p95_ms is None else milliseconds(bill.p95_ms)
 
 
 COSTS = (("USD per million documents", usd_a_million), ("bytes a document", bytes_each), ("p95 ms", p95), ("licence", str))

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.migration import MARGIN, Delta, Hit, Migration, Moved
+from reports import choosing
 from reports.choosing import cell
 from reports.table import NOTHING
 
@@ -115,7 +116,7 @@ def _running(m: Migration) -> Rows:
     rows = [["", "p95 ms", "USD a month", "USD in the next year"]]
     staying = None if m.bill_before.month_usd is None else 12 * m.bill_before.month_usd
     for name, bill, year in ((m.old, m.bill_before, staying), (m.new, m.bill_after, m.bill_after.year_usd)):
-        rows.append([name, _figure(bill.p95_ms), _usd(bill.month_usd), _usd(year)])
+        rows.append([name, choosing.p95(bill), _usd(bill.month_usd), _usd(year)])
     return rows
 
 

@@ -93,6 +93,13 @@ def test_costs_are_those_of_the_corpus_where_nothing_else_is_asked() -> None:
     assert "worked out" not in choosing.costs_at(Needs(documents=60), 60)
 
 
+@pytest.mark.parametrize(("ms", "text"), [(0.3664, "0.366"), (99.94, "99.9"), (111.4, "111"), (1_014.2, "1,014")])
+def test_latencies_are_never_written_with_exponents(ms: float, text: str) -> None:
+    slow = leaderboard(cell("m/a", SCORES, cost=replace(COST, alone_embed_p95=ms / 1000, alone_search_p95=0.0)))
+    assert tables(written(slow))[0][1][7] == text
+    assert f"the nearest is m/a @ 64: p95 {text} ms" in written(slow, Needs(max_p95_ms=0.1))
+
+
 def test_rough_figures_and_unmeasured_costs_are_marked() -> None:
     few = leaderboard(cell("m/a", SCORES[:20], cost=Cost(), usd_per_million_tokens=2.0, licence=""))
     row = tables(written(few))[0][1]
