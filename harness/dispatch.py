@@ -22,7 +22,7 @@ from harness.errors import BudgetError, ModelError
 from harness.keys import redact
 from harness.pace import WINDOW, Load, Pace
 from harness.purse import Free, Purse, State
-from harness.remote import Answer, Endpoint, Failure, Limits
+from harness.remote import Answer, Endpoint, Failure, Limits, plain_text
 
 LANDING = 0.7  # seconds that Ctrl-C leaves to replies that are on their way
 _TIGHT = 1.05  # what an estimate of tokens may be short by before a request leaves; its reply puts it right
@@ -114,7 +114,12 @@ class Remote:
         purse: Purse | None = None,
         wanted: Callable[[list[int]], list[int]] = lambda positions: positions,
     ) -> Dispatch:
-        """Send items off. ``names`` are for errors; ``wanted`` says, before a request leaves, which of them still lack a vector."""
+        """Send items off. ``names`` are for errors; ``wanted`` says, before a request leaves, which of them still lack a vector.
+
+        Raises ModelError for images where the model reads none.
+        """
+        if not self.endpoint.limits.images:
+            plain_text(items)
         return Dispatch(self, items, role, names or [f"number {at + 1}" for at in range(len(items))], purse or Free(), wanted)
 
     def learn(self, answer: Answer, counted: int) -> None:
@@ -218,11 +223,12 @@ class Dispatch:
                 return wait
             request.at_most = self._at_most(request.positions)
             if (ticket := self._purse.reserve(request.at_most, len(request.positions))) is None:
-                if not self._flying and len(request.positions) > 1:
+                unsettled = self._flying or self._handed  # what those leave of their reserves may do
+                if not unsettled and len(request.positions) > 1:
                     self._put_back(*self._halves(request))  # half of it may do
                     continue
                 self._put_back(request)
-                if not self._flying:
+                if not unsettled:
                     self._error = BudgetError(self._out_of_money())
                 return 0.0
             request.tries += 1
@@ -342,7 +348,7 @@ class Dispatch:
     def _shorten(self, position: int) -> bool:
         """Cut a tenth off a text that the server finds too long though it was cut; False for one that is short enough anyway."""
         most = self._remote.endpoint.limits.item_tokens
-        if most is None or self._counts[position] < most / 2:
+        if most is None or len(self._items[position].full.encode()) <= most:  # no tokenizer makes more tokens than there are bytes
             return False
         self._items[position] = less(self._items[position])
         self._counts[position] = tokens.count(self._model, [self._items[position]], self._role)[0]

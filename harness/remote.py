@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 from urllib.parse import urlsplit
@@ -53,7 +54,7 @@ class Limits:
 
     ``items`` and ``tokens`` bound one request, those ``_per_minute`` all of them; ``in_flight`` is how many may wait for their
     answers at once, ``timeout`` the seconds until an answer counts as lost. ``item_tokens`` bounds one text where the API refuses
-    a longer one instead of cutting it: then it is cut here.
+    a longer one instead of cutting it: then it is cut here. ``images`` says whether they are read.
     """
 
     items: int = 96
@@ -64,6 +65,7 @@ class Limits:
     items_per_minute: float | None = None
     in_flight: int = 32
     timeout: float = 120.0
+    images: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,13 @@ def limits(settings: Settings, **more: Any) -> Limits:
         "in_flight": settings.in_flight,
         "timeout": settings.timeout,
     }
+    more = {"images": "image" in settings.modality} | more
     return Limits(**(more | {name: value for name, value in said.items() if value is not None}))
+
+
+def sized(settings: Settings) -> bool:
+    """Whether a request says the dimension: of a model that has several, or where the user wants one."""
+    return bool(settings.mrl_dims or settings.dimensions)
 
 
 def address(settings: Settings, default: str = "") -> str:
@@ -170,7 +178,10 @@ def address(settings: Settings, default: str = "") -> str:
 def is_here(url: str) -> bool:
     """Whether an address is this machine's own."""
     host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a name, and be it 127.evil.example
+        return False
 
 
 def failure(error: Exception, status: int | None = None, message: str = "", headers: Mapping[str, str] | None = None) -> Failure:
@@ -219,8 +230,10 @@ def _no_credit(text: str) -> bool:
 def _broken(error: Exception, text: str) -> Failure:
     kinds = {type(link).__name__ for link in _chain(error)}
     root: BaseException = error
-    while inner := root.__cause__ or root.__context__:  # SDKs say no more than that there was an error
+    passed = {id(error)}
+    while (inner := root.__cause__ or root.__context__) and id(inner) not in passed:  # SDKs say no more than that there was an error
         root = inner
+        passed.add(id(root))
     text = _shown(str(root)) or text
     if "ConnectTimeout" in kinds or kinds & {"ConnectError", "ConnectionRefusedError", "NewConnectionError", "gaierror"}:
         return Failure("unreachable", f"no connection: {text}")

@@ -215,9 +215,9 @@ def test_a_budget_that_cannot_be_kept_for_the_queries_pays_for_no_document(tiny:
 
 def test_a_pairs_budget_is_one_for_both(tiny: Dataset, tmp_path: Path, large: Endpoint, light: Endpoint) -> None:
     documents = words([f"{d.title} {d.text}" for d in tiny.documents])
-    board = evaluated(tiny, tmp_path, pair(large, light), budget=3.0 * documents / 1e6 * 1.5)
+    board = evaluated(tiny, tmp_path, pair(large, light), budget=3.0 * documents / 1e6)
     assert issubclass(BudgetError, harness.HarnessError)
     assert "the next request could pass the budget" in board.absences[0].reason
     store = VectorStore(tmp_path / "store")
-    assert Ledger(store, tiny.about.name).spent() <= 3.0 * documents / 1e6 * 1.5
+    assert Ledger(store, tiny.about.name).spent() <= 3.0 * documents / 1e6
     store.close()
