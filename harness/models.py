@@ -82,6 +82,8 @@ def missing(provider: str) -> str:
     """What a user has to do before a provider's models can run: install its package, set its key; an empty string for nothing."""
     if provider not in catalog.providers():
         return f"no provider {provider!r}"
+    if trouble := catalog.trouble(provider):
+        return trouble
     package, variables = catalog.package(provider), catalog.keys(provider)
     steps = []
     if package and not _installed(package):

@@ -18,7 +18,7 @@ TIERS = [
     {"vectors", "metrics", "stats", "progress", "environment", "keys"},
     {"dataset", "embedder", "index", "result"},
     {"store", "experiment", "beir", "slices", "remote", "tokens"},
-    {"batches", "crew", "http", "pace", "pair", "shipped"},
+    {"batches", "crew", "extensions", "http", "pace", "pair", "shipped"},
     {"dispatch"},
     {"catalog", "ledger"},
     {"baseline", "filling", "models", "scale"},
