@@ -38,7 +38,7 @@ _PASSWORD = re.compile(r"//[^/?&]*@")
 
 
 def providers() -> list[str]:
-    """The providers there are, as users write them: one per module of the package ``providers``, and those of other packages."""
+    """The providers there are, as users write them: each public module of the package ``providers``, and those of other packages."""
     return sorted({*_ours(), *extensions.found()})
 
 
@@ -83,7 +83,8 @@ def _said(provider: str, what: str, otherwise: Any) -> Any:
 def _ours() -> list[str]:
     import providers as package
 
-    return [module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__)]
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return [name.replace("_", "-") for name in names if not name.startswith("_")]
 
 
 def _our_module(provider: str) -> ModuleType:

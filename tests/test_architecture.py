@@ -21,7 +21,7 @@ TIERS = [
     {"batches", "crew", "extensions", "http", "pace", "pair", "shipped"},
     {"dispatch"},
     {"catalog", "ledger"},
-    {"baseline", "filling", "models", "scale"},
+    {"baseline", "filling", "models", "scale", "senses"},
     {"picks", "check", "doctor", "plan"},
     {"verdict"},
     {"migration", "runner"},
