@@ -1,4 +1,4 @@
-"""Commands beside measuring and judging: what this machine can do. harness/cli.py puts them into its group."""
+"""Commands beside measuring and judging: what this machine can do, what token vectors know. harness/cli.py puts them into its group."""
 
 from __future__ import annotations
 
@@ -31,4 +31,43 @@ def doctor(store: Path | None, torch: bool, json: bool) -> None:
     sys.exit(1 if any(fact.stops for fact in facts) else 0)
 
 
-ALL = (doctor,)
+@click.command("senses")
+@click.option(
+    "--model",
+    "-m",
+    "models",
+    multiple=True,
+    metavar="PROVIDER/MODEL",
+    help="A local model with token vectors; repeat for more. Default: wordllama/256 and packaged/all-MiniLM-L6-v2.",
+)
+@click.option(
+    "--pairs", type=click.Path(path_type=Path), help="Pairs of sentences of your own, JSON lines like datasets/senses/pairs.jsonl."
+)
+@click.option("--word", metavar="WORD", help="The word whose occurrences are drawn. Default: the one in the most sentences.")
+@click.option(
+    "--in",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="The leaderboard (out/NAME) whose ranking quality stands beside it. Default: out/quickstart, if it is there.",
+)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("out/senses"), show_default=True, help="Where the page goes.")
+def senses(models: tuple[str, ...], pairs: Path | None, word: str | None, folder: Path | None, out: Path) -> None:
+    """Show how well a word's vector knows which sense the word has, layer by layer.
+
+    The same word in two sentences: the area under the ROC curve of same sense against another; 0.5 is chance, and what static
+    vectors have by construction.
+    """
+    from harness import console, result
+    from harness import senses as study
+    from reports import senses as report
+
+    quickstart = Path("out/quickstart")
+    chosen = folder or (quickstart if (quickstart / result.SUMMARY).is_file() else None)
+    board = result.load(chosen) if chosen else None
+    found = study.study_all(models or study.DEFAULT_MODELS, study.read(pairs), word, board)
+    console.show_senses(found)
+    click.echo(f"page: {report.write(found, out)[report.PAGE]}")
+    sys.exit(1 if found.absences else 0)
+
+
+ALL = (doctor, senses)
