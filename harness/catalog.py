@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from harness import extensions
 from harness.dispatch import Remote
 from harness.embedder import Embedder, Settings
 from harness.errors import HarnessError, ModelError, OptionError, nearest
@@ -33,35 +34,72 @@ _CATALOG_ONLY = ("modality", "tasks", "parameters", "space", "usd_source", "usd_
 _USER_OPTIONS = tuple(name for name in _KNOWN if name not in _CATALOG_ONLY)
 _FACTS = ("mrl_dims", "licence", "usd_per_million_tokens")
 """Options that describe a model and change no vector: every provider takes them."""
-_PLUS = re.compile(r"\+(?=[a-z][a-z-]*/)")
+_PLUS = re.compile(r"\+(?=[a-z][a-z0-9-]*/)")
 _PASSWORD = re.compile(r"//[^/?&]*@")
 
 
 def providers() -> list[str]:
-    """The providers there are, as users write them: one per module of the package ``providers``, but for private ones."""
-    import providers as package
-
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
+    """The providers there are, as users write them: each public module of the package ``providers``, and those of other packages."""
+    return sorted({*_ours(), *extensions.found()})
 
 
 def describe(provider: str) -> str:
-    """The first line of a provider's documentation: what it answers to, and what it is."""
-    return (_module(provider).__doc__ or "").strip().partition("\n")[0].replace("``", "")
+    """The first line of a provider's documentation: what it answers to, and what it is; of one by others also where it is from."""
+    theirs = extensions.found().get(provider)
+    try:
+        said = (_module(provider).__doc__ or f"{provider}/<name>").strip().partition("\n")[0].replace("``", "")
+    except ModelError as error:
+        return f"{provider}/...: cannot be used: {error}"
+    return f"{said} (from {theirs.origin})" if theirs else said
+
+
+def trouble(provider: str) -> str:
+    """Why none of a provider's models can be loaded: another package's module is broken, or clashes; an empty string where all is well."""
+    try:
+        _module(provider)
+    except ModelError as error:
+        return str(error)
+    return ""
 
 
 def keys(provider: str) -> tuple[str, ...]:
     """The environment variables that may hold a provider's key, of which one is enough; none for what runs on this machine."""
-    return tuple(getattr(_module(provider), "KEYS", ())) if provider in providers() else ()
+    return tuple(_said(provider, "KEYS", ()))
 
 
 def package(provider: str) -> str:
     """The package a provider's requests go through, by the name it is imported by; an empty string where it needs none."""
-    return str(getattr(_module(provider), "PACKAGE", "")) if provider in providers() else ""
+    return str(_said(provider, "PACKAGE", ""))
+
+
+def _said(provider: str, what: str, otherwise: Any) -> Any:
+    """What a provider's module says of itself. Where another package offers the same provider, ours still describes our catalog."""
+    if provider in _ours():
+        return getattr(_our_module(provider), what, otherwise)
+    if provider not in extensions.found() or trouble(provider):
+        return otherwise
+    return getattr(_module(provider), what, otherwise)
+
+
+def _ours() -> list[str]:
+    import providers as package
+
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return [name.replace("_", "-") for name in names if not name.startswith("_")]
+
+
+def _our_module(provider: str) -> ModuleType:
+    return importlib.import_module(f"providers.{provider.replace('-', '_')}")
 
 
 def _module(provider: str) -> ModuleType:
-    return importlib.import_module(f"providers.{provider.replace('-', '_')}")
+    """The module behind a provider; raises ModelError where it is another package's and cannot be used, or where two offer it."""
+    theirs = extensions.found().get(provider)
+    if theirs is None:
+        return _our_module(provider)
+    if provider in _ours():
+        raise ModelError(extensions.clash(provider, "bakeoff itself", *map(extensions.distribution, theirs.offers)))
+    return theirs.module()
 
 
 @cache
@@ -150,15 +188,27 @@ def _load(spec: str) -> Embedder | System:
         near = nearest(provider, providers())
         hub = f"; for a hub id write 'st/{name}'" if name.count("/") == 1 and not near else ""
         raise OptionError(f"model {public(spec)!r}: no provider {provider!r}; there are {known}{near}{hub}")
+    theirs = extensions.found().get(provider)
     try:
         module = _module(provider)
         _check_taken(_split(spec)[1], (*getattr(module, "SETTINGS", ()), *_FACTS))
         made: Embedder | System | Endpoint = module.load(rest, chosen)
+        if theirs:
+            _check_made(made, provider, theirs.origin)
     except ImportError as error:
-        raise ModelError(f"{spec}: {needs_package(error)}") from error
+        whose = f"{theirs.origin} " if theirs else ""
+        raise ModelError(f"{public(spec)}: {whose}{needs_package(error)}") from error
     except HarnessError as error:
         raise type(error)(f"{public(spec)}: {redact(str(error))}") from error
     return Remote(made) if isinstance(made, Endpoint) else made
+
+
+def _check_made(made: object, provider: str, origin: str) -> None:
+    """Raise ModelError unless another package's ``load`` gave what can be measured, under a name of its own in the store of vectors."""
+    if not isinstance(made, (Embedder, System, Endpoint)):
+        raise ModelError(f"load() of {origin} gave {type(made).__name__}, which is no Embedder, System or Endpoint")
+    if made.model.provider != provider:
+        raise ModelError(f"{origin} calls its model's provider {made.model.provider!r}, but it is {provider!r}: vectors would be mixed up")
 
 
 def by_server(specs: Sequence[str], dims: Sequence[Dim] = ()) -> list[str]:

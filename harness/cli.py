@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import config
+from harness import commands, config
 from harness.errors import HarnessError, ModelError, OptionError
 from harness.keys import redact
 
@@ -359,3 +359,7 @@ def datasets() -> None:
 
     for name in shipped.names():
         click.echo(f"{name}: {beir.read_about(shipped.root() / name).get('description', '')}")
+
+
+for command in commands.ALL:
+    main.add_command(command)

@@ -130,6 +130,35 @@ def front(template: str, instruction: str | None) -> str:
     return before.replace("{instruction}", instruction or "")
 
 
+@dataclass(frozen=True, slots=True)
+class TokenVectors:
+    """What a model makes of the tokens of one text: ``offsets`` ``(tokens, 2)``, the characters each begins at and ends before, and
+    ``vectors`` ``(layers, tokens, dim)`` float32. A token that stands for no characters, as a special one, ends where it begins.
+    """
+
+    offsets: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
+@runtime_checkable
+class TokenEmbedder(Protocol):
+    """An embedder that also shows the vectors of single tokens, before they become one: what ``bakeoff senses`` looks at."""
+
+    model: Model
+
+    def prepare(self) -> None:
+        """Load what embedding needs."""
+        ...
+
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers, from what goes in to what comes out; one for static vectors. Called after ``prepare``."""
+        ...
+
+    def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """The token vectors of each text as it stands, without a prompt. Raises ModelError where the model has none to show."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the catalog and the user say of one model; None leaves what the model says of itself.

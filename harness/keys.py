@@ -20,6 +20,12 @@ def find(*names: str) -> str | None:
     return None
 
 
+def source(name: str) -> str:
+    """Where a variable is set, "the environment" or ".env"; an empty string for nowhere. Its value stays where it is."""
+    places = (("the environment", os.environ), (".env", _dotenv(Path.cwd() / ".env")))
+    return next((place for place, variables in places if (variables.get(name) or "").strip()), "")
+
+
 @cache
 def _dotenv(path: Path) -> dict[str, str | None]:
     from dotenv import dotenv_values

@@ -100,14 +100,24 @@ def _from_hub(name: str) -> Tokenizer:
     return _read(path, special=True)
 
 
+def table_folder() -> Path:
+    """Where tiktoken keeps its tables: $TIKTOKEN_CACHE_DIR, else its default (tiktoken/load.py)."""
+    default = Path(tempfile.gettempdir()) / "data-gym-cache"
+    return Path(os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR") or default)
+
+
+def tables() -> dict[str, bool]:
+    """The encodings of tiktoken, and whether the table of each is on this machine, whole."""
+    files = {name: hashlib.sha1(_TABLE_URL.format(name).encode(), usedforsecurity=False).hexdigest() for name in _TABLES}
+    paths = {name: table_folder() / file for name, file in files.items()}
+    return {name: path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == _TABLES[name] for name, path in paths.items()}
+
+
 def _tiktoken(name: str) -> Tokenizer:
     """OpenAI's own. It keeps tables under the SHA-1 of their address and downloads what is not there or damaged, so we look first."""
-    default = Path(tempfile.gettempdir()) / "data-gym-cache"
-    folder = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR") or default)
     if name not in _TABLES:
         return Tokenizer(estimate, f"tiktoken's encoding {name!r} is not known here")
-    table = folder / hashlib.sha1(_TABLE_URL.format(name).encode(), usedforsecurity=False).hexdigest()
-    if not table.is_file() or hashlib.sha256(table.read_bytes()).hexdigest() != _TABLES[name]:
+    if not tables()[name]:
         fix = f"python -c 'import tiktoken; tiktoken.get_encoding(\"{name}\")' caches it"
         return Tokenizer(estimate, f"tiktoken's table {name} is not cached; {fix}")
     import tiktoken

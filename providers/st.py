@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embedder import Embedded, Item, Model, Role, Settings, texts
+from harness.embedder import Embedded, Item, Model, Role, Settings, TokenVectors, texts
 from harness.errors import ModelError, OptionError
-from providers import _hub
+from providers import _hidden, _hub
 from providers._hub import TOKENS_A_BATCH, Source, json_file
 
 SETTINGS = (
@@ -136,6 +136,26 @@ class SentenceTransformerEmbedder:
         else:
             counts = [len(ids) for ids in tokenizer(prompted, truncation=False, padding=False, verbose=False)["input_ids"]]
         return np.array(counts, dtype=np.int64)
+
+    def layers(self) -> tuple[str, ...]:
+        """The names of the transformer's layers; one for static vectors."""
+        first = self._first()
+        return ("static",) if hasattr(first, "embedding") else _hidden.layers(first.auto_model)
+
+    def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """The hidden states that are pooled afterwards, or the rows of a static table. Raises ModelError where there are neither."""
+        first = self._first()
+        if not hasattr(first, "embedding"):
+            return _hidden.token_vectors(first.auto_model, first.tokenizer, texts, self.model.max_tokens)
+        table = first.embedding.weight.detach().float().cpu().numpy()  # (vocabulary, dim)
+        encoded = first.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [TokenVectors(np.array(one.offsets, dtype=np.int64).reshape(-1, 2), table[None, one.ids]) for one in encoded]
+
+    def _first(self) -> Any:
+        first = self._load()[0]
+        if hasattr(first, "embedding") or hasattr(first, "auto_model"):  # StaticEmbedding, Transformer
+            return first
+        raise ModelError(f"its first module, {type(first).__name__}, shows no vectors of single tokens")
 
 
 def _float32(folder: Path) -> dict[str, str]:

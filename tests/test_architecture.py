@@ -18,11 +18,11 @@ TIERS = [
     {"vectors", "metrics", "stats", "progress", "environment", "keys"},
     {"dataset", "embedder", "index", "result"},
     {"store", "experiment", "beir", "slices", "remote", "tokens"},
-    {"batches", "crew", "http", "pace", "pair", "purse", "shipped"},
+    {"batches", "crew", "extensions", "http", "pace", "pair", "purse", "shipped"},
     {"dispatch"},
     {"catalog", "ledger"},
-    {"baseline", "filling", "models", "scale"},
-    {"picks", "check", "plan"},
+    {"baseline", "filling", "models", "scale", "senses"},
+    {"picks", "check", "doctor", "plan"},
     {"verdict"},
     {"migration", "runner"},
 ]
@@ -57,7 +57,7 @@ def ours(path: Path) -> set[str]:
 
 def test_the_harness_imports_only_what_lies_before() -> None:
     place = {module: at for at, tier in enumerate(TIERS) for module in tier}
-    assert set(MODULES) - {"__init__", "__main__", "cli", "config", "console", "pytest_plugin"} == set(place)
+    assert set(MODULES) - {"__init__", "__main__", "cli", "commands", "config", "console", "pytest_plugin"} == set(place)
     for module, at in place.items():
         for name in ours(ROOT / "harness" / f"{module}.py"):
             if name == "providers":
@@ -75,14 +75,14 @@ def test_providers_see_the_extension_points_only() -> None:
 
 
 def test_reports_see_results_and_verdicts_only() -> None:
-    seen = {f"harness.{name}" for name in ("metrics", "result", "experiment", "scale", "picks", "verdict", "check", "migration")}
+    seen = {f"harness.{name}" for name in ("metrics", "result", "experiment", "scale", "picks", "verdict", "check", "migration", "senses")}
     for path in (ROOT / "reports").glob("*.py"):
         assert {name for name in ours(path) if not name.startswith("reports")} <= seen, path.name
 
 
 def test_only_the_command_line_prints_or_exits() -> None:
     for path in [*(ROOT / "harness").glob("*.py"), *(ROOT / "providers").glob("*.py"), *(ROOT / "reports").glob("*.py")]:
-        if path.stem in ("cli", "config", "console", "__main__"):
+        if path.stem in ("cli", "commands", "config", "console", "__main__"):
             continue
         calls = {n.func.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
         assert not calls & {"print", "exit", "quit", "input"}, path.name
