@@ -44,13 +44,16 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What a dataset says of itself (dataset.toml); changes no number."""
+    """What a dataset says of itself (dataset.toml). ``instructions`` (role -> text) say the task to models whose prompts have a place for
+    it, and so change their vectors; nothing else here changes a number.
+    """
 
     name: str
     description: str = ""
     task: str = ""
     licence: str = ""
     tags: tuple[str, ...] = ()
+    instructions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Fingerprint(NamedTuple):
@@ -154,6 +157,7 @@ class Dataset:
             "task": self.about.task,
             "licence": self.about.licence,
             "tags": list(self.about.tags),
+            "instructions": dict(self.about.instructions),
             "split": self.split,
             "fingerprint": self.fingerprint._asdict(),
             "documents": len(self.documents),

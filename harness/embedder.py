@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
@@ -82,6 +82,10 @@ class Model:
         """The prompt for texts of a role."""
         return self.query_prompt if role == "query" else self.document_prompt
 
+    def of_role(self, role: Role) -> Model:
+        """The model without the prompt of the other role: all that changes the vectors of this one."""
+        return replace(self, document_prompt="") if role == "query" else replace(self, query_prompt="")
+
     def digest(self) -> str:
         """SHA-256 in hex of all that changes a vector; two models with the same digest give the same vectors."""
         identity = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("identity", True)}
@@ -127,6 +131,8 @@ class Settings:
     revision: str | None = None
     query_prompt: str | None = None
     document_prompt: str | None = None
+    instruction: str | None = None  # what stands for {instruction} in the query's prompt
+    document_instruction: str | None = None  # the same in the document's
     max_tokens: Positive | None = None
     device: str | None = None
     trust_remote_code: bool = False

@@ -119,19 +119,30 @@ class Absence:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a check found of a model, in a sentence; ``warn`` where its figures should not be taken as they are."""
+
+    spec: str
+    text: str
+    warn: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Leaderboard:
     """The results of one run, best first by ``headline``, and the models that have none, with the reason.
 
-    ``slices``: what the queries are sliced by -> value -> query ids. ``tasks``: row of the table "choosing a model" ->
-    ids of the queries that belong to it. ``queries``: query id -> text. ``documents``: id -> the beginning of the text,
-    of those that are judged or were found. ``judgements``: query id -> document id -> grade.
+    ``remarks``: what the prompt check found. ``slices``: what the queries are sliced by -> value -> query ids.
+    ``tasks``: row of the table "choosing a model" -> ids of the queries that belong to it. ``queries``: query id -> text.
+    ``documents``: id -> the beginning of the text, of those that are judged or were found. ``judgements``: query id ->
+    document id -> grade.
     """
 
     dataset: Mapping[str, Any]
     headline: str
     results: tuple[Result, ...]
     absences: tuple[Absence, ...] = ()
+    remarks: tuple[Remark, ...] = ()
     slices: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     tasks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     queries: Mapping[str, str] = field(default_factory=dict)
@@ -259,6 +270,7 @@ def save(board: Leaderboard, folder: Path, verdict: Mapping[str, Any]) -> None:
         "headline": board.headline,
         "verdict": verdict,
         "rows": rows,
+        "prompts": [asdict(remark) for remark in board.remarks],
         "slices": board.slices,
         "tasks": board.tasks,
     }
@@ -287,6 +299,7 @@ def load(folder: str | Path) -> Leaderboard:
             headline=headline,
             results=tuple(read(folder / row["file"]) for row in rows if row["status"] == "ok"),
             absences=tuple(Absence(r["model"], r["status"], r["reason"]) for r in rows if r["status"] != "ok"),
+            remarks=tuple(Remark(**remark) for remark in summary.get("prompts", ())),
             slices={by: {value: tuple(ids) for value, ids in values.items()} for by, values in summary["slices"].items()},
             tasks={task: tuple(ids) for task, ids in summary["tasks"].items()},
             queries=evidence["queries"],

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ SETTINGS = ("revision", "query_prompt", "document_prompt", "max_tokens", "device
 TOKENS_A_BATCH = 4096
 """On a CPU small batches stay in its cache: 6.5 thousand tokens/s at 4,096 tokens, 5.4 at 16,384 (MiniLM, 2 cores)."""
 _SMALL_FILES = ["*.json", "*.txt"]
+_LOADED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+"""Weights in use: embedders that differ in their prompts only share them."""
 
 
 def load(name: str, settings: Settings) -> SentenceTransformerEmbedder:
@@ -100,6 +103,9 @@ class SentenceTransformerEmbedder:
         self.embed([Item("warms up, so that the first batch is timed like the others")], "query")
 
     def _load(self) -> Any:
+        chosen = self._settings
+        key = (self._name, self._commit, chosen.device, chosen.trust_remote_code, chosen.max_tokens)
+        self._model = self._model or _LOADED.get(key)
         if self._model is not None:
             return self._model
         from sentence_transformers import SentenceTransformer
@@ -119,6 +125,7 @@ class SentenceTransformerEmbedder:
             raise ModelError(f"cannot be loaded: {str(error).splitlines()[0]}{hint}") from error
         if self._settings.max_tokens:
             self._model.max_seq_length = self._settings.max_tokens
+        _LOADED[key] = self._model
         return self._model
 
     def embed(self, items: Sequence[Item], role: Role) -> Embedded:
