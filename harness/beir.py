@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from harness import images
 from harness.dataset import MAX_GRADE, SKIP_EMPTY_FIX, About, Dataset, Document, Entry, Query, is_empty
 from harness.errors import DatasetError, nearest
 
@@ -141,8 +142,8 @@ def _read_entries(path: Path, make: Callable[[_Line, Path], Entry], skip_empty: 
             raise DatasetError(f'{where}: "_id" is empty; every line needs an id of its own')
         if entry.id in seen:
             raise DatasetError(f"{where}: id {entry.id!r} was already used on line {seen[entry.id]}; ids must be unique")
-        if entry.image and not entry.image.is_file():
-            raise DatasetError(f"{where}: image {entry.image} of {entry.id!r} does not exist")
+        if entry.image and (wrong := images.problem(entry.image)):
+            raise DatasetError(f"{where}: image {entry.image} of {entry.id!r} {wrong}")
         if is_empty(entry) and not skip_empty:
             raise DatasetError(f'{where}: {entry.id!r} has neither "text" nor "image"; {SKIP_EMPTY_FIX}')
         seen[entry.id] = number

@@ -103,6 +103,8 @@ def settings(spec: str) -> tuple[str, Settings]:
 
 def _split(spec: str) -> tuple[str, dict[str, Any]]:
     name, _, query = spec.partition("?")
+    provider, slash, rest = name.partition("/")
+    name = f"{provider.replace('_', '-')}{slash}{rest}"  # a provider may be written as its module is called
     given: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     if "mrl_dims" in given:
         given["mrl_dims"] = [part for part in given["mrl_dims"].split(",") if part]
@@ -181,7 +183,7 @@ def _filled(chosen: Settings, given: Mapping[str, Any], instructions: Mapping[st
 
 def takes_prompts(spec: str) -> bool:
     """Whether a spec names a provider that puts prompts in front of texts; APIs mostly have switches instead."""
-    provider = spec.partition("?")[0].partition("/")[0]
+    provider = _split(spec)[0].partition("/")[0]
     return provider in providers() and "query_prompt" in getattr(_module(provider), "SETTINGS", ())
 
 

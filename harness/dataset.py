@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import images
 from harness.errors import DatasetError
 from harness.metrics import Judgements
 
@@ -229,6 +230,8 @@ def _has_relevant(grades: Mapping[str, int]) -> bool:
 
 
 def _entry_line(entry: Document | Query) -> str:
+    if entry.image and (wrong := images.problem(entry.image)):
+        raise DatasetError(f"image {entry.image} of {entry.id!r} {wrong}")
     image = hashlib.sha256(entry.image.read_bytes()).hexdigest() if entry.image else ""
     tags = sorted(entry.tags.items())
     return repr((entry.id, getattr(entry, "title", ""), entry.text, image, tags))

@@ -135,7 +135,7 @@ class Leaderboard:
     ``remarks``: what the prompt check found. ``slices``: what the queries are sliced by -> value -> query ids.
     ``tasks``: row of the table "choosing a model" -> ids of the queries that belong to it. ``queries``: query id -> text.
     ``documents``: id -> the beginning of the text, of those that are judged or were found. ``judgements``: query id ->
-    document id -> grade.
+    document id -> grade. ``pictures``: "documents" and "queries" -> id -> a thumbnail as a data URL.
     """
 
     dataset: Mapping[str, Any]
@@ -148,6 +148,7 @@ class Leaderboard:
     queries: Mapping[str, str] = field(default_factory=dict)
     documents: Mapping[str, str] = field(default_factory=dict)
     judgements: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    pictures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     folder: Path | None = None
 
     def __repr__(self) -> str:
@@ -275,6 +276,7 @@ def save(board: Leaderboard, folder: Path, verdict: Mapping[str, Any]) -> None:
         "tasks": board.tasks,
     }
     evidence = {"schema": SCHEMA, "queries": board.queries, "judgements": board.judgements, "documents": board.documents}
+    evidence |= {"pictures": board.pictures} if board.pictures else {}
     with whole_or_nothing(folder / EVIDENCE) as half:
         half.write_text(json.dumps(evidence, separators=(",", ":")) + "\n", encoding="utf-8")
     with whole_or_nothing(folder / SUMMARY) as half:
@@ -305,6 +307,7 @@ def load(folder: str | Path) -> Leaderboard:
             queries=evidence["queries"],
             documents=evidence["documents"],
             judgements=evidence["judgements"],
+            pictures=evidence.get("pictures", {}),
             folder=folder,
         )
     except FileNotFoundError as error:

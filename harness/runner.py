@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import catalog, prompts, result, shipped, store, tokens, vectors
+from harness import catalog, evidence, prompts, result, shipped, store, tokens, vectors
 from harness.dataset import Dataset
 from harness.dispatch import Remote
 from harness.embedder import Embedder, Model
 from harness.environment import environment
 from harness.errors import HarnessError, ModelError, OptionError
 from harness.experiment import Dim, System, Variant, grid
-from harness.filling import ALONE, ALONE_SECONDS, FEWEST_ALONE, fill, item, items
+from harness.filling import ALONE, ALONE_SECONDS, FEWEST_ALONE, fill, items
 from harness.index import NOTHING, Index, Ranking, default_threads, seconds_per_gb
 from harness.keys import redact
 from harness.ledger import Ledger
@@ -39,7 +39,6 @@ from harness.verdict import choose
 
 DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
 MIN_DEPTH = 100
-_SHOWN, _EXCERPT = 10, 200  # hits of each query whose texts are kept for the page; characters of each
 _PROMPT_QUERIES, _PROMPT_SHARE = 100, 0.05  # queries that prompts are checked with; share of the reading that this may add
 _SEARCHES, _SLOW_SEARCH = 3, 0.5  # repeats; seconds from which a search is not repeated
 Seconds = NDArray[np.float64]
@@ -121,7 +120,7 @@ def evaluate(
         remarks = _check_prompts(run, chosen, {absence.spec for absence in absences if absence.status == "failed"})
     finally:
         vector_store.close()
-    headline = str(measures[0])
+    headline, shown = str(measures[0]), evidence.shown(data, results)
     board = Leaderboard(
         dataset=data.facts(),
         headline=headline,
@@ -131,20 +130,14 @@ def evaluate(
         slices=slices(data, results),
         tasks=tasks(data),
         queries={query.id: query.text for query in data.queries},
-        documents=_beginnings(data, results),
+        documents=evidence.beginnings(shown),
+        pictures=evidence.pictures(data, shown),
         judgements=data.qrels(),
         folder=run.out,
     )
     if run.out is not None:
         result.save(board, run.out, choose(board, needs).summary())
     return board
-
-
-def _beginnings(dataset: Dataset, results: Sequence[Result]) -> dict[str, str]:
-    """The beginning of each document that is judged or among the first ten of any result: id -> text."""
-    judged = {dataset.documents[row].id for row in dataset.judgements.documents}
-    shown = judged.union(*(ids[:_SHOWN] for result in results for ids in result.documents))
-    return {d.id: item(d).full[:_EXCERPT] or f"image {d.image.name if d.image else ''}" for d in dataset.documents if d.id in shown}
 
 
 def _check_spec(model: str | Embedder | System, instructions: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""``st/<hub id or folder>``: any sentence-transformers model, with its own prompts by role.
+"""``st/<hub id or folder>``: any sentence-transformers model, with its own prompts by role; CLIP and SigLIP read images too.
 
 What identifies the model is read from its small JSON files, so that a run whose vectors are all in the store
 loads neither torch nor weights.
@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import images
 from harness.embedder import Embedded, Item, Model, Role, Settings, texts
 from harness.errors import ModelError, OptionError
 
@@ -66,6 +67,9 @@ class _Facts:
     query_prompt: str
     document_prompt: str
     tokenizer: str
+    images: bool
+    padded_to: int | None
+    """SigLIP reads its last place, filled or not, so that every text must be padded as it was in training."""
 
 
 class SentenceTransformerEmbedder:
@@ -79,6 +83,7 @@ class SentenceTransformerEmbedder:
         self._name = name if revision else str(folder)
         self._commit = revision
         facts = _facts(folder)
+        self._images = facts.images
         if settings.max_tokens and facts.positions and settings.max_tokens > facts.positions:
             raise OptionError(f"max_tokens {settings.max_tokens} is more than the {facts.positions} positions that the model has")
         dim = facts.dim or int(self._load().get_embedding_dimension() or 0)
@@ -91,9 +96,14 @@ class SentenceTransformerEmbedder:
             document_prompt=facts.document_prompt if settings.document_prompt is None else settings.document_prompt,
             pooling=facts.pooling,
             max_tokens=settings.max_tokens or facts.max_tokens,
-            options=(("compute", "float32"),),
+            options=(("compute", "float32"), *((images.READ_AS, images.BOTH) if facts.images else ()), *self._padding(facts)),
             **settings.facts() | {"tokenizer": facts.tokenizer},
         )
+
+    def _padding(self, facts: _Facts) -> tuple[tuple[str, str], ...]:
+        length = facts.padded_to
+        self._how = {"processing_kwargs": {"text": {"padding": "max_length", "max_length": length}}} if length else {}
+        return (("padded to", str(length)),) if length else ()
 
     def prepare(self) -> None:
         """Load the weights; raises ModelError where they don't fit what the folder says."""
@@ -129,8 +139,10 @@ class SentenceTransformerEmbedder:
         return self._model
 
     def embed(self, items: Sequence[Item], role: Role) -> Embedded:
-        """Embed texts with the prompt of their role; raises ModelError for an item that is only an image."""
+        """Embed texts with the prompt of their role, and images where there is a tower for them; raises ModelError where there is none."""
         prompt = self.model.prompt(role)
+        if self._images and any(item.image is not None for item in items):
+            return self._embed_both(items, prompt)
         tokens = self._count(texts(items, prompt))
         encode = self._model.encode_query if role == "query" else self._model.encode_document
         longest = min(int(tokens.max()), self.model.max_tokens or TOKENS_A_BATCH)
@@ -141,8 +153,25 @@ class SentenceTransformerEmbedder:
             batch_size=max(1, TOKENS_A_BATCH // longest) if on_cpu else self.batch,
             show_progress_bar=False,
             convert_to_numpy=True,
+            **self._how,
         )
         return Embedded(np.asarray(vectors, dtype=np.float32), tokens)
+
+    def _embed_both(self, items: Sequence[Item], prompt: str) -> Embedded:
+        """Texts and images of a batch by their own towers; sentence-transformers takes no batch of both."""
+        model = self._model
+        if "message" in model.modalities or any(isinstance(one, tuple) for one in model.modalities):
+            raise ModelError("joins text and image in a way of its own, which is not supported yet; models with two towers are, as CLIP")
+
+        def vectors(some: list[Any]) -> NDArray[Any]:
+            how = {"prompt": "", "batch_size": self.batch, "show_progress_bar": False, "convert_to_numpy": True}
+            return np.asarray(model.encode(some, **how, **self._how))
+
+        matrix = images.towers(items, self.model.dim, vectors, vectors, prompt)
+        written = [row for row, item in enumerate(items) if item.full]
+        tokens = np.zeros(len(items), dtype=np.int64)  # an image has none
+        tokens[written] = self._count([prompt + items[row].full for row in written]) if written else 0
+        return Embedded(matrix, tokens)
 
     def _count(self, prompted: list[str]) -> NDArray[np.int64]:
         """Tokens of each text, special ones included, before anything is cut off, ``(n,)``."""
@@ -164,8 +193,13 @@ def _facts(folder: Path) -> _Facts:
     document = next((prompts[name] for name in ("document", "passage", "corpus") if prompts.get(name)), "")
     modules = _json(folder / "modules.json") or [{"path": "", "type": "Transformer"}, {"path": "", "type": "Pooling"}]
     pooling, dim = "", None
+    first = _json(folder / modules[0]["path"] / "config.json")
+    seeing = "vision_config" in first and "text_config" in first
     for module in modules:
         kind, config = module["type"].rsplit(".", 1)[-1], _json(folder / module["path"] / "config.json")
+        if seeing:
+            dim = config.get("projection_dim") if kind == "CLIPModel" and len(modules) == 1 else None
+            break
         if kind == "Transformer":
             dim = config.get("hidden_size")
         elif kind == "Pooling":
@@ -177,10 +211,10 @@ def _facts(folder: Path) -> _Facts:
         elif kind != "Normalize":
             dim = None  # anything may come out: load it to know
             break
-    positions = _json(folder / modules[0]["path"] / "config.json").get("max_position_embeddings")
-    return _Facts(
-        dim, _max_tokens(folder, modules, positions), positions, pooling, prompts.get("query") or "", document, _tokenizer(folder, modules)
-    )
+    padded = (first["text_config"] or {}).get("max_position_embeddings", 64) if first.get("model_type", "").startswith("siglip") else None
+    positions = ((first["text_config"] or {}) if seeing else first).get("max_position_embeddings")
+    most, tokenizer = _max_tokens(folder, modules, positions), _tokenizer(folder, modules)
+    return _Facts(dim, most, positions, pooling, prompts.get("query") or "", document, tokenizer, seeing, padded)
 
 
 def _pooling(config: dict[str, Any]) -> str:
@@ -204,7 +238,7 @@ def _tokenizer(folder: Path, modules: list[dict[str, Any]]) -> str:
 
 
 def _max_tokens(folder: Path, modules: list[dict[str, Any]], positions: int | None) -> int | None:
-    if not modules[0]["type"].endswith("Transformer"):
+    if not modules[0]["type"].endswith(("Transformer", "CLIPModel")):
         return None
     own = _json(folder / modules[0]["path"] / "sentence_bert_config.json").get("max_seq_length")
     tokenizer = _json(folder / modules[0]["path"] / "tokenizer_config.json").get("model_max_length")

@@ -16,13 +16,15 @@ ROOT = Path(__file__).parent.parent
 TIERS = [
     {"errors"},
     {"vectors", "metrics", "stats", "progress", "environment", "keys"},
-    {"dataset", "embedder", "index", "result"},
+    {"embedder", "index", "result"},
+    {"images"},
+    {"dataset"},
     {"store", "experiment", "beir", "slices", "remote", "tokens"},
     {"batches", "crew", "http", "pace", "pair", "shipped"},
     {"dispatch"},
     {"catalog", "ledger"},
     {"baseline", "filling", "models", "scale"},
-    {"picks", "check", "plan", "prompts"},
+    {"picks", "check", "plan", "prompts", "evidence"},
     {"verdict"},
     {"migration", "runner"},
 ]
@@ -68,7 +70,7 @@ def test_the_harness_imports_only_what_lies_before() -> None:
 
 
 def test_providers_see_the_extension_points_only() -> None:
-    allowed = {f"harness.{name}" for name in ("embedder", "errors", "vectors", "dataset", "index", "remote", "keys", "http")}
+    allowed = {f"harness.{name}" for name in ("embedder", "errors", "vectors", "dataset", "images", "index", "remote", "keys", "http")}
     for path in (ROOT / "providers").glob("*.py"):
         assert {name for name in ours(path) if name.startswith("harness")} <= allowed, path.name
         assert not {name for name in ours(path) if name.startswith("reports")}, path.name

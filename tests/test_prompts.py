@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import make_dataset, write_beir
+from conftest import make_dataset, png, write_beir
 from pages import made
 
 import harness
@@ -162,7 +162,7 @@ def test_at_most_ten_judged_documents_of_a_query_are_kept_the_best_graded_first(
 
 def test_a_sample_of_pictures_has_no_words_to_look_near(tmp_path: Path) -> None:
     image = tmp_path / "one.png"
-    image.write_bytes(b"not looked at")
+    image.write_bytes(png())
     data = Dataset.build("pictures", [Document(f"d{at}", image=image) for at in range(5)], [Query("q", "a cat")], {"q": {"d1": 1}})
     assert len(prompts.sample(data, 10, 4).documents) == 4
 
