@@ -81,7 +81,7 @@ class SentenceTransformerEmbedder:
         self._folder, self._settings = folder, settings
         self._model: Any = None
         self._name = name if revision else str(folder)
-        self._commit = revision
+        self._commit, self._content = revision, revision or _content_hash(folder)
         facts = _facts(folder)
         self._images = facts.images
         if settings.max_tokens and facts.positions and settings.max_tokens > facts.positions:
@@ -90,7 +90,7 @@ class SentenceTransformerEmbedder:
         self.model = Model(
             provider=provider,
             name=name,
-            revision=revision or _content_hash(folder),
+            revision=self._content,
             dim=dim,
             query_prompt=facts.query_prompt if settings.query_prompt is None else settings.query_prompt,
             document_prompt=facts.document_prompt if settings.document_prompt is None else settings.document_prompt,
@@ -114,7 +114,7 @@ class SentenceTransformerEmbedder:
 
     def _load(self) -> Any:
         chosen = self._settings
-        key = (self._name, self._commit, chosen.device, chosen.trust_remote_code, chosen.max_tokens)
+        key = (self._name, self._content, chosen.device, chosen.trust_remote_code, chosen.max_tokens)
         self._model = self._model or _LOADED.get(key)
         if self._model is not None:
             return self._model
