@@ -362,10 +362,7 @@ def _trials(scores: Floats, measured: Sequence[_Measured]) -> list[Trial]:
     ]
 
 
-def cheap(model: Model, dataset: Dataset, queries: int, share: float) -> bool:
-    """Whether checking only the queries' prompt reads at most ``share`` of the characters that measuring the model reads anyway."""
-    asked = sum(len(query.text) for query in dataset.queries)
-    each = asked / len(dataset.queries) + 60  # and a prompt
+def seconds(model: Model, queries: int, each: float) -> float:
+    """About how long checking only the queries' prompt takes, where a query takes ``each`` seconds: a prompt is about as long again."""
     trials = len(alternatives(Prompts(model.query_prompt, model.document_prompt), queries_only=True))
-    whole = asked + sum(len(document.text) + len(document.title) for document in dataset.documents)
-    return model.local and trials * min(queries, len(dataset.queries)) * each <= share * whole
+    return 2 * trials * queries * each

@@ -39,7 +39,8 @@ from harness.verdict import choose
 
 DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
 MIN_DEPTH = 100
-_PROMPT_QUERIES, _PROMPT_SHARE = 100, 0.05  # queries that prompts are checked with; share of the reading that this may add
+_PROMPT_QUERIES = 100  # queries that prompts are checked with
+_PROMPT_SHARE, _PROMPT_SECONDS = 0.05, 5.0  # of the seconds of embedding, and in any case: what checking unasked may add
 _SEARCHES, _SLOW_SEARCH = 3, 0.5  # repeats; seconds from which a search is not repeated
 Seconds = NDArray[np.float64]
 
@@ -117,7 +118,7 @@ def evaluate(
     )
     try:
         results, absences = _evaluate_all(run, _with_floors(chosen) if floors else chosen)
-        remarks = _check_prompts(run, chosen, {absence.spec for absence in absences if absence.status == "failed"})
+        remarks = _check_prompts(run, chosen, {one.spec: one.cost for one in results})
     finally:
         vector_store.close()
     headline, shown = str(measures[0]), evidence.shown(data, results)
@@ -177,21 +178,21 @@ def _evaluate_all(run: _Run, models: Iterable[str | Embedder | System]) -> tuple
     return list(results.values()), absences
 
 
-def _check_prompts(run: _Run, models: Sequence[str | Embedder | System], failed: set[str]) -> list[Remark]:
+def _check_prompts(run: _Run, models: Sequence[str | Embedder | System], costs: Mapping[str, Cost]) -> list[Remark]:
     """Hold each model's query prompt against others on some queries and all documents, whose vectors are there already.
 
-    Unasked, only where that adds little to what was read anyway, and where nobody is paid for it.
+    Unasked, only where that adds little to what was done anyway, and where nobody is paid for it.
     """
     remarks = []
     for spec in dict.fromkeys(model for model in models if isinstance(model, str)):
-        if run.check_prompts is False or spec in failed:
+        if run.check_prompts is False or spec not in costs:
             continue
         try:
             system = catalog.load(spec, run.dataset.about.instructions)
             if prompts.unfit(spec, system) or not isinstance(system, Embedder):
                 continue
             unasked = run.check_prompts is None
-            if unasked and not prompts.cheap(system.model, run.dataset, _PROMPT_QUERIES, _PROMPT_SHARE):
+            if unasked and not (system.model.local and _cheap(run, system.model, costs[spec])):
                 continue
             if unasked and run.store.missing(store.keys(system.model, "document", items(run.dataset, "document"))):
                 continue  # all cells were finished before, and their vectors are gone
@@ -205,6 +206,12 @@ def _check_prompts(run: _Run, models: Sequence[str | Embedder | System], failed:
         if found.warn:
             run.progress.note(f"{spec}: {found.sentence()}")
     return remarks
+
+
+def _cheap(run: _Run, model: Model, cost: Cost) -> bool:
+    took, asked = cost.query_seconds or 0.0, len(run.dataset.queries)
+    expected = prompts.seconds(model, min(_PROMPT_QUERIES, asked), took / asked)
+    return expected <= max(_PROMPT_SECONDS, _PROMPT_SHARE * (took + (cost.document_seconds or 0.0)))
 
 
 def _too_large(run: _Run, model: Model) -> list[str]:

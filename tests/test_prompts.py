@@ -14,7 +14,7 @@ from conftest import make_dataset, png, write_beir
 from pages import made
 
 import harness
-from harness import catalog, prompts
+from harness import catalog, prompts, runner
 from harness.cli import main
 from harness.dataset import Dataset, Document, Query
 from harness.embedder import Embedded, Item, Model, Role, texts
@@ -232,18 +232,23 @@ def test_a_run_warns_in_its_notes_in_the_summary_and_on_the_page(many: Dataset, 
     assert again.remarks == board.remarks[:1]  # all from the store
 
 
-def test_a_run_checks_by_itself_only_where_it_is_cheap(tmp_path: Path) -> None:
-    small = make_dataset(60, 30)
-    assert not prompts.cheap(catalog.load("hash/64").model, small, 100, 0.05)
-    assert harness.evaluate(small, ["hash/64"]).remarks == ()
-    large = Dataset.build("long", [Document(d.id, d.text * 200) for d in small.documents], small.queries, small.qrels())
-    assert prompts.cheap(catalog.load("hash/64").model, large, 100, 0.05)
-    assert not prompts.cheap(catalog.load("openai/text-embedding-3-small").model, large, 100, 0.05)
-    assert [remark.spec for remark in harness.evaluate(large, ["hash/64"]).remarks] == ["hash/64"]
-    assert harness.evaluate(large, ["hash/64"], check_prompts=False).remarks == ()
-    harness.evaluate(large, ["hash/64"], out=tmp_path / "out", check_prompts=False)
-    elsewhere = harness.evaluate(large, ["hash/64"], out=tmp_path / "out", store_folder=tmp_path / "empty")
+def test_a_run_checks_by_itself_where_it_is_cheap_and_has_all_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_dataset(60, 30)
+    assert [remark.spec for remark in harness.evaluate(data, ["hash/64"]).remarks] == ["hash/64"]
+    assert harness.evaluate(data, ["hash/64"], check_prompts=False).remarks == ()
+    harness.evaluate(data, ["hash/64"], out=tmp_path / "out", check_prompts=False)
+    elsewhere = harness.evaluate(data, ["hash/64"], out=tmp_path / "out", store_folder=tmp_path / "empty")
     assert elsewhere.remarks == ()  # the cells were finished: nothing is embedded for the check alone
+    monkeypatch.setattr(runner, "_PROMPT_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "_PROMPT_SHARE", 0.0)
+    assert harness.evaluate(data, ["hash/64"]).remarks == ()
+    assert len(harness.evaluate(data, ["hash/64"], check_prompts=True).remarks) == 1
+
+
+def test_a_check_is_expected_to_take_what_its_queries_take_behind_prompts() -> None:
+    model = catalog.load("hash/64").model
+    trials = len(prompts.alternatives(Prompts(), queries_only=True))
+    assert prompts.seconds(model, 100, 0.01) == pytest.approx(2 * trials * 100 * 0.01)
 
 
 def test_a_check_that_fails_costs_no_figure(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
