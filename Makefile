@@ -44,6 +44,7 @@ bench: .venv/dev-$(FAISS) ## paired measurements: make bench ZOO=folder (and SCI
 	$(BIN)/python benchmarks/verdict.py
 	$(BIN)/pip install --quiet onnxruntime
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/regressions.py
+	ZOO="$(ZOO)" $(BIN)/python benchmarks/prompts.py
 
 clean: ## remove the environment and what tools left; results in out/ and the cache of vectors stay
 	rm -rf .venv dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

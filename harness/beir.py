@@ -13,11 +13,14 @@ from typing import Any
 
 import msgspec
 
+from harness import images
 from harness.dataset import MAX_GRADE, SKIP_EMPTY_FIX, About, Dataset, Document, Entry, Query, is_empty
 from harness.errors import DatasetError, nearest
 
 LAYOUT = "corpus.jsonl, queries.jsonl and qrels/test.tsv"
-ABOUT_KEYS = ("name", "description", "task", "licence", "tags", "skip_empty", "builder")
+ABOUT_KEYS = ("name", "description", "task", "licence", "tags", "skip_empty", "builder", "instructions")
+INSTRUCTIONS = ("query", "document")
+"""The keys of [instructions]: what a model is told of the task, by the role of the text that it embeds."""
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -56,12 +59,23 @@ def read_about(folder: Path) -> dict[str, Any]:
     for key, value in settings.items():
         if key not in ABOUT_KEYS:
             raise DatasetError(f"{path}: unknown key {key!r}; known: {', '.join(ABOUT_KEYS)}{nearest(key, ABOUT_KEYS)}")
-        wanted = {"tags": list, "skip_empty": bool}.get(key, str)
+        wanted = {"tags": list, "skip_empty": bool, "instructions": dict}.get(key, str)
         if not isinstance(value, wanted):
-            raise DatasetError(f"{path}: {key} = {value!r} should be a {wanted.__name__}")
+            should = "table, [instructions]" if wanted is dict else wanted.__name__
+            raise DatasetError(f"{path}: {key} = {value!r} should be a {should}")
+    _check_instructions(path, settings.get("instructions", {}))
     if "tags" in settings:
         settings["tags"] = tuple(settings["tags"])
     return settings
+
+
+def _check_instructions(path: Path, table: dict[str, Any]) -> None:
+    for key, value in table.items():
+        if key not in INSTRUCTIONS:
+            known = f"known: {', '.join(INSTRUCTIONS)}{nearest(key, INSTRUCTIONS)}"
+            raise DatasetError(f"{path}: [instructions] unknown key {key!r}; {known}")
+        if not isinstance(value, str) or not value.strip():
+            raise DatasetError(f'{path}: [instructions] {key} = {value!r} should say the task, as in "Given a question, retrieve answers"')
 
 
 def _check_folder(folder: Path) -> None:
@@ -128,8 +142,8 @@ def _read_entries(path: Path, make: Callable[[_Line, Path], Entry], skip_empty: 
             raise DatasetError(f'{where}: "_id" is empty; every line needs an id of its own')
         if entry.id in seen:
             raise DatasetError(f"{where}: id {entry.id!r} was already used on line {seen[entry.id]}; ids must be unique")
-        if entry.image and not entry.image.is_file():
-            raise DatasetError(f"{where}: image {entry.image} of {entry.id!r} does not exist")
+        if entry.image and (wrong := images.problem(entry.image)):
+            raise DatasetError(f"{where}: image {entry.image} of {entry.id!r} {wrong}")
         if is_empty(entry) and not skip_empty:
             raise DatasetError(f'{where}: {entry.id!r} has neither "text" nor "image"; {SKIP_EMPTY_FIX}')
         seen[entry.id] = number

@@ -6,13 +6,13 @@ import importlib
 import pkgutil
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from importlib.resources import files
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 
@@ -34,6 +34,12 @@ _CATALOG_ONLY = ("modality", "tasks", "parameters", "space", "usd_source", "usd_
 _USER_OPTIONS = tuple(name for name in _KNOWN if name not in _CATALOG_ONLY)
 _FACTS = ("mrl_dims", "licence", "usd_per_million_tokens")
 """Options that describe a model and change no vector: every provider takes them."""
+_INSTRUCTIONS = {"query": "instruction", "document": "document_instruction"}
+"""The options that fill the prompts of each role."""
+_PROMPTS = ("query_prompt", "document_prompt", *_INSTRUCTIONS.values())
+HOLE = "{instruction}"
+"""Where a prompt has room for what a model is told of the task."""
+_NOTHING_SAID: Mapping[str, str] = MappingProxyType({})
 _PLUS = re.compile(r"\+(?=[a-z][a-z0-9-]*/)")
 _PASSWORD = re.compile(r"//[^/?&]*@")
 
@@ -133,8 +139,6 @@ def settings(spec: str) -> tuple[str, Settings]:
     name, given = _split(spec)
     user = _settings(given, f"model {public(spec)!r}", _USER_OPTIONS)
     chosen = replace(entries().get(name, Settings()), **{key: getattr(user, key) for key in given})
-    if "instruction" not in given and "{instruction}" not in f"{chosen.query_prompt}{chosen.document_prompt}":
-        chosen = replace(chosen, instruction=None)  # the catalog's, which the user's own prompt has no place for
     if "code_revision" not in given and not chosen.trust_remote_code:
         chosen = replace(chosen, code_revision=None)  # the catalog's is for whoever consents to that code
     return name, chosen
@@ -142,6 +146,8 @@ def settings(spec: str) -> tuple[str, Settings]:
 
 def _split(spec: str) -> tuple[str, dict[str, Any]]:
     name, _, query = spec.partition("?")
+    provider, slash, rest = name.partition("/")
+    name = f"{provider.replace('_', '-')}{slash}{rest}"  # a provider may be written as its module is called
     given: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     if "mrl_dims" in given:
         given["mrl_dims"] = [part for part in given["mrl_dims"].split(",") if part]
@@ -158,15 +164,17 @@ def public(spec: str) -> str:
     return _PASSWORD.sub("//...@", f"{name}?{shown}" if shown else name)
 
 
-def load(spec: str) -> Embedder | System:
+def load(spec: str, instructions: Mapping[str, str] = _NOTHING_SAID) -> Embedder | System:
     """Make the embedder or system a spec names, without loading its weights yet. ``A+B`` embeds documents with A, queries with B.
+
+    ``instructions`` (role -> text) are the dataset's; they fill a prompt that says {instruction}, unless the spec says another.
 
     Raises OptionError where the spec itself is wrong (unknown provider, option or name), ModelError where what it names
     cannot be had (missing package, missing weights), both with the fix.
     """
     parts = _PLUS.split(spec)
     if len(parts) == 1:
-        return _load(spec)
+        return _load(spec, instructions)
     if len(parts) > 2:
         raise OptionError(f"model {public(spec)!r} pairs {len(parts)} models; two is what there are roles for, documents+queries")
     spaces = [settings(part)[1].space for part in parts]
@@ -174,13 +182,13 @@ def load(spec: str) -> Embedder | System:
         known = sorted(name for name, entry in entries().items() if entry.space)
         fix = f"the catalog knows this of {', '.join(known)}"
         raise OptionError(f"model {public(spec)!r}: nothing says that {parts[0]} and {parts[1]} share a space of vectors; {fix}")
-    documents, queries = _load(parts[0]), _load(parts[1])
+    documents, queries = _load(parts[0], instructions), _load(parts[1], instructions)
     if isinstance(documents, System) or isinstance(queries, System):
         raise OptionError(f"model {public(spec)!r}: only what makes vectors can be paired")
     return Pair(documents, queries)
 
 
-def _load(spec: str) -> Embedder | System:
+def _load(spec: str, instructions: Mapping[str, str]) -> Embedder | System:
     name, chosen = settings(spec)
     provider, _, rest = name.partition("/")
     if provider not in providers():
@@ -191,8 +199,9 @@ def _load(spec: str) -> Embedder | System:
     theirs = extensions.found().get(provider)
     try:
         module = _module(provider)
-        _check_taken(_split(spec)[1], (*getattr(module, "SETTINGS", ()), *_FACTS))
-        made: Embedder | System | Endpoint = module.load(rest, chosen)
+        given = _split(spec)[1]
+        _check_taken(given, (*getattr(module, "SETTINGS", ()), *_FACTS, *(_INSTRUCTIONS.values() if takes_prompts(spec) else ())))
+        made: Embedder | System | Endpoint = module.load(rest, _filled(chosen, given, instructions))
         if theirs:
             _check_made(made, provider, theirs.origin)
     except ImportError as error:
@@ -211,12 +220,46 @@ def _check_made(made: object, provider: str, origin: str) -> None:
         raise ModelError(f"{origin} calls its model's provider {made.model.provider!r}, but it is {provider!r}: vectors would be mixed up")
 
 
-def by_server(specs: Sequence[str], dims: Sequence[Dim] = ()) -> list[str]:
+def _filled(chosen: Settings, given: Mapping[str, Any], instructions: Mapping[str, str]) -> Settings:
+    """Fill the {instruction} of prompts with the user's own, else the dataset's, else the catalog's; raises OptionError for none.
+
+    A prompt of None is that of the model's own files: ``Settings.prompts`` fills it when they are read.
+    """
+    for role, option in _INSTRUCTIONS.items():
+        prompt = getattr(chosen, f"{role}_prompt")
+        said = given.get(option) or instructions.get(role) or getattr(chosen, option)
+        if prompt is None:
+            continue
+        if HOLE in prompt and not said:
+            fix = f"add ?{option}=..., or [instructions] with {role} = ... to dataset.toml"
+            raise OptionError(f"the {role}_prompt {prompt!r} needs an instruction: {fix}")
+        if HOLE not in prompt and option in given:
+            fix = f"give one that has it with ?{role}_prompt=..."
+            raise OptionError(f"option {option!r} has no effect: the {role}_prompt has no {HOLE} in it; {fix}")
+        chosen = replace(chosen, **{f"{role}_prompt": prompt.replace(HOLE, said or ""), option: None})
+    return chosen
+
+
+def takes_prompts(spec: str) -> bool:
+    """Whether a spec names a provider that puts prompts in front of texts; APIs mostly have switches instead."""
+    provider = _split(spec)[0].partition("/")[0]
+    return provider in providers() and "query_prompt" in getattr(_module(provider), "SETTINGS", ())
+
+
+def with_prompts(spec: str, query: str, document: str) -> str:
+    """The same model with other prompts, as a user would write it."""
+    name, _, options = spec.partition("?")
+    kept = [(key, value) for key, value in parse_qsl(options, keep_blank_values=True) if key not in _PROMPTS]
+    told = urlencode([*kept, ("query_prompt", query), ("document_prompt", document)], safe="/:,", quote_via=quote)
+    return f"{name}?{told}"
+
+
+def by_server(specs: Sequence[str], dims: Sequence[Dim] = (), instructions: Mapping[str, str] = _NOTHING_SAID) -> list[str]:
     """The same models, and each of an API once more for every smaller dimension: what ``--server-dims`` asks for."""
     found: list[str] = []
     for spec in specs:
         found.append(spec)
-        embedder = load(spec)
+        embedder = load(spec, instructions)
         if isinstance(embedder, Remote) and "?dimensions=" not in spec.replace("&", "?"):
             smaller = [dim for dim in dims if dim != "native"] or embedder.model.mrl_dims
             found += [f"{spec}{'&' if '?' in spec else '?'}dimensions={dim}" for dim in smaller if dim < embedder.model.dim]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import commands, config
+from harness.cli_prompts import prompts
 from harness.errors import HarnessError, ModelError, OptionError
 from harness.keys import redact
 
@@ -113,6 +114,11 @@ def main(settings: Path | None, debug: bool) -> None:
 )
 @click.option("--server-dims/--no-server-dims", help="Ask APIs for every smaller dimension too, instead of cutting their vectors here.")
 @click.option("--force/--no-force", help="Compute finished cells again (vectors in the store are still used).")
+@click.option(
+    "--check-prompts/--no-check-prompts",
+    default=None,
+    help="Hold each model's query prompt against others, on 100 queries. Default: where this takes less than 5 s, or a twentieth of the time of embedding.",
+)
 @click.option("--quiet/--no-quiet", "-q", help="No progress.")
 @config.with_needs
 @click.pass_obj
@@ -129,6 +135,7 @@ def evaluate(
     budget: float | None,
     server_dims: bool,
     force: bool,
+    check_prompts: bool | None,
     quiet: bool,
     needs: Needs,
 ) -> None:
@@ -150,16 +157,19 @@ def evaluate(
     folder = out or Path("out") / (re.sub(r"[^\w.-]+", "-", dataset.about.name).strip(".-") or "dataset")
     board = runner.evaluate(
         dataset,
-        catalog.by_server(models, parse_dims(dims) if dims else ()) if server_dims else models or catalog.DEFAULT_MODELS,
+        catalog.by_server(models, parse_dims(dims) if dims else (), dataset.about.instructions)
+        if server_dims
+        else models or catalog.DEFAULT_MODELS,
         dims=parse_dims(dims) if dims else None,
         metrics=[name for names in metrics for name in names.split(",")] or runner.DEFAULT_METRICS,
         out=folder,
         store_folder=store,
         threads=threads,
         force=force,
-        progress=Silent() if quiet else console.Bars() if sys.stderr.isatty() else console.Lines(),
+        progress=Silent() if quiet else console.listener(),
         needs=needs,
         budget=budget,
+        check_prompts=check_prompts,
     )
     verdict = choose(board, needs)
     paths = write(board, folder, verdict)
@@ -189,7 +199,7 @@ def plan(data: str, models: tuple[str, ...], split: str, store: Path | None, bud
     found, absent = [], {}
     for spec in dict.fromkeys(models or catalog.DEFAULT_MODELS):
         try:
-            if isinstance(embedder := catalog.load(spec), Embedder):
+            if isinstance(embedder := catalog.load(spec, dataset.about.instructions), Embedder):
                 found.append(forecast(vector_store, spec, embedder, dataset))
         except ModelError as error:
             absent[spec] = str(error)
@@ -199,6 +209,9 @@ def plan(data: str, models: tuple[str, ...], split: str, store: Path | None, bud
         click.echo(redact(f"failed: {reason}"))
     known = spent + sum(one.usd or 0.0 for one in found)
     sys.exit(1 if absent or (budget is not None and (known > budget or any(one.usd is None for one in found))) else 0)
+
+
+main.add_command(prompts)
 
 
 @main.command("show")

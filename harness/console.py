@@ -12,6 +12,7 @@ from harness.dataset import Dataset
 from harness.picks import Pick
 from harness.plan import Forecast
 from harness.progress import Advance
+from harness.prompts import Finding
 from harness.result import Leaderboard
 from harness.senses import Senses
 from harness.verdict import Verdict
@@ -95,6 +96,11 @@ class Bars:
         self._console.print(text, markup=False, highlight=False)
 
 
+def listener() -> Bars | Lines:
+    """Bars where there is a terminal to draw them on, else lines."""
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -148,6 +154,29 @@ def show_plan(dataset: Dataset, plans: Sequence[Forecast], spent: float, budget:
         console.print(f"a budget of {budget} USD {'will do' if fits else 'will not do'}", markup=False, highlight=False)
 
 
+def show_prompts(found: Finding) -> None:
+    """Print the trials of a prompt check and what they come to."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console = _console()
+    if found.trials:
+        title = f"{found.spec}: {found.queries:,} queries, {found.documents:,} documents"
+        caption = "gain over the configured prompts, p adjusted (Holm) for a gain above 0.01; = changes no vector of that role"
+        table = Table(title=Text(title), caption=caption)
+        for place, heading in enumerate(("prompts", "for queries / for documents", "nDCG@10 (95 %)", "gain (95 %)", "p", "")):
+            table.add_column(heading, justify="right" if 2 <= place <= 4 else "left", overflow="fold")
+        for trial in found.trials:
+            gain, chance = trial.gain, NOTHING if trial.p is None else f"{trial.p:.4f}"
+            gained = f"{gain.difference:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})" if gain else NOTHING
+            said = "better" if trial.better else ", ".join(f"= {role}" for role in trial.same)
+            mean = f"{trial.mean:.3f} ({trial.low:.3f} to {trial.high:.3f})"
+            table.add_row(trial.label, Text(str(trial.prompts)), mean, gained, chance, said)
+        console.print(table)
+    said = "warning: " if found.warn else ""
+    console.print(f"{said}{found.spec}: {found.sentence()}", markup=False, highlight=False, soft_wrap=True)
+
+
 def _console() -> Console:
     from rich.console import Console
 
@@ -182,17 +211,22 @@ def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
     said = [verdict.certainty, *held_back(verdict), *constraints(verdict), costs_at(verdict.needs, board.dataset["documents"])]
     for text in said:
         console.print(text, markup=False, highlight=False)
-    if not all(result.trained for result in board.results):
-        console.print("* the model was not trained to be cut at this dimension", markup=False, highlight=False)
-    for text in [*_spent(board), *(f"{absence.status}: {absence.spec}: {absence.reason}" for absence in board.absences)]:
+    for text in _asides(board):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _spent(board: Leaderboard) -> Iterator[str]:
-    """A line for each model behind an API: what was expected, and what was used."""
+def _asides(board: Leaderboard) -> Iterator[str]:
+    """What stands below the tables: marks explained, what was paid, warnings, models without a result."""
+    if not all(result.trained for result in board.results):
+        yield "* the model was not trained to be cut at this dimension"
     for model, *figures in paid(board):
         told = [f"{heading} {figure}" for heading, figure in zip(PAID[1:], figures, strict=True) if figure != NOTHING]
         yield f"{model}: {', '.join(told)}"
+    for remark in board.remarks:
+        if remark.warn:
+            yield f"warning: {remark.spec}: {remark.text}"
+    for absence in board.absences:
+        yield f"{absence.status}: {absence.spec}: {absence.reason}"
 
 
 def show_senses(found: Senses) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import images
 from harness.errors import DatasetError
 from harness.metrics import Judgements
 
@@ -44,13 +45,16 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What a dataset says of itself (dataset.toml); changes no number."""
+    """What a dataset says of itself (dataset.toml). ``instructions`` (role -> text) say the task to models whose prompts have a place for
+    it, and so change their vectors; nothing else here changes a number.
+    """
 
     name: str
     description: str = ""
     task: str = ""
     licence: str = ""
     tags: tuple[str, ...] = ()
+    instructions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Fingerprint(NamedTuple):
@@ -154,6 +158,7 @@ class Dataset:
             "task": self.about.task,
             "licence": self.about.licence,
             "tags": list(self.about.tags),
+            "instructions": dict(self.about.instructions),
             "split": self.split,
             "fingerprint": self.fingerprint._asdict(),
             "documents": len(self.documents),
@@ -225,6 +230,8 @@ def _has_relevant(grades: Mapping[str, int]) -> bool:
 
 
 def _entry_line(entry: Document | Query) -> str:
+    if entry.image and (wrong := images.problem(entry.image)):
+        raise DatasetError(f"image {entry.image} of {entry.id!r} {wrong}")
     image = hashlib.sha256(entry.image.read_bytes()).hexdigest() if entry.image else ""
     tags = sorted(entry.tags.items())
     return repr((entry.id, getattr(entry, "title", ""), entry.text, image, tags))

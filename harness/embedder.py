@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
@@ -82,6 +82,10 @@ class Model:
     def prompt(self, role: Role) -> str:
         """The prompt for texts of a role."""
         return self.query_prompt if role == "query" else self.document_prompt
+
+    def of_role(self, role: Role) -> Model:
+        """The model without the prompt of the other role: all that changes the vectors of this one."""
+        return replace(self, document_prompt="") if role == "query" else replace(self, query_prompt="")
 
     def digest(self) -> str:
         """SHA-256 in hex of all that changes a vector; two models with the same digest give the same vectors."""
@@ -170,11 +174,12 @@ class Settings:
     revision: str | None = None
     query_prompt: str | None = None
     document_prompt: str | None = None
+    instruction: str | None = None  # what stands for {instruction} in the query's prompt
+    document_instruction: str | None = None  # the same in the document's
     max_tokens: Positive | None = None
     device: str | None = None
     trust_remote_code: bool = False
     code_revision: str | None = None  # the commit of the code, where that lives in another repository than the weights
-    instruction: str | None = None  # fills {instruction} in a prompt
     mrl_dims: tuple[Positive, ...] = ()
     licence: str = ""
     usd_per_million_tokens: Amount | None = None
@@ -216,10 +221,12 @@ class Settings:
             "query_prompt": query if self.query_prompt is None else self.query_prompt,
             "document_prompt": document if self.document_prompt is None else self.document_prompt,
         }
-        if self.instruction is not None and not any("{instruction}" in template for template in templates.values()):
-            fix = "as in query_prompt=Instruct: {instruction}%0AQuery: "
-            raise OptionError(f"instruction has no effect: neither prompt has a place for it; write {{instruction}} into one, {fix}")
-        return {name: front(template, self.instruction) for name, template in templates.items()}
+        told = {"query_prompt": self.instruction, "document_prompt": self.document_instruction}
+        for name, instruction in told.items():
+            if instruction is not None and "{instruction}" not in templates[name]:
+                fix = "as in query_prompt=Instruct: {instruction}%0AQuery: "
+                raise OptionError(f"instruction has no effect: {name} has no place for it; write {{instruction}} into it, {fix}")
+        return {name: front(template, told[name]) for name, template in templates.items()}
 
     def facts(self) -> dict[str, Any]:
         """The settings that describe a model and change no vector, by the names Model gives them."""

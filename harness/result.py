@@ -119,13 +119,23 @@ class Absence:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a check found of a model, in a sentence; ``warn`` where its figures should not be taken as they are."""
+
+    spec: str
+    text: str
+    warn: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Leaderboard:
     """The results of one run, best first by ``headline``, and the models that have none, with the reason.
 
-    ``slices``: what the queries are sliced by -> value -> query ids. ``tasks``: row of the table "choosing a model" ->
-    ids of the queries that belong to it. ``queries``: query id -> text. ``documents``: id -> the beginning of the text,
-    of those that are judged or were found. ``judgements``: query id -> document id -> grade. ``needs``: those that the
+    ``remarks``: what the prompt check found. ``slices``: what the queries are sliced by -> value -> query ids.
+    ``tasks``: row of the table "choosing a model" -> ids of the queries that belong to it. ``queries``: query id -> text.
+    ``documents``: id -> the beginning of the text, of those that are judged or were found. ``judgements``: query id ->
+    document id -> grade. ``pictures``: "documents" and "queries" -> id -> a thumbnail as a data URL. ``needs``: those that the
     verdict in summary.json was made for, by name; empty where nothing was read.
     """
 
@@ -133,12 +143,14 @@ class Leaderboard:
     headline: str
     results: tuple[Result, ...]
     absences: tuple[Absence, ...] = ()
+    remarks: tuple[Remark, ...] = ()
     slices: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     tasks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     queries: Mapping[str, str] = field(default_factory=dict)
     documents: Mapping[str, str] = field(default_factory=dict)
     judgements: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     needs: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     folder: Path | None = None
 
     def __repr__(self) -> str:
@@ -261,10 +273,12 @@ def save(board: Leaderboard, folder: Path, verdict: Mapping[str, Any]) -> None:
         "headline": board.headline,
         "verdict": verdict,
         "rows": rows,
+        "prompts": [asdict(remark) for remark in board.remarks],
         "slices": board.slices,
         "tasks": board.tasks,
     }
     evidence = {"schema": SCHEMA, "queries": board.queries, "judgements": board.judgements, "documents": board.documents}
+    evidence |= {"pictures": board.pictures} if board.pictures else {}
     with whole_or_nothing(folder / EVIDENCE) as half:
         half.write_text(json.dumps(evidence, separators=(",", ":")) + "\n", encoding="utf-8")
     with whole_or_nothing(folder / SUMMARY) as half:
@@ -289,12 +303,14 @@ def load(folder: str | Path) -> Leaderboard:
             headline=headline,
             results=tuple(_asked(read(folder / row["file"]), row["metrics"]) for row in rows if row["status"] == "ok"),
             absences=tuple(Absence(r["model"], r["status"], r["reason"]) for r in rows if r["status"] != "ok"),
+            remarks=tuple(Remark(**remark) for remark in summary.get("prompts", ())),
             slices={by: {value: tuple(ids) for value, ids in values.items()} for by, values in summary["slices"].items()},
             tasks={task: tuple(ids) for task, ids in summary["tasks"].items()},
             queries=evidence["queries"],
             documents=evidence["documents"],
             judgements=evidence["judgements"],
             needs=summary["verdict"]["needs"],
+            pictures=evidence.get("pictures", {}),
             folder=folder,
         )
     except FileNotFoundError as error:

@@ -7,7 +7,7 @@ stored native vectors. A model that fails becomes a row that says why, and the o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import catalog, result, shipped, tokens, vectors
+from harness import catalog, evidence, prompts, result, shipped, store, tokens, vectors
 from harness.dataset import Dataset
 from harness.dispatch import Remote
 from harness.embedder import Embedder, Model
 from harness.environment import environment
 from harness.errors import HarnessError, ModelError, OptionError
 from harness.experiment import Dim, System, Variant, grid
-from harness.filling import ALONE, ALONE_SECONDS, FEWEST_ALONE, fill, item, items
+from harness.filling import ALONE, ALONE_SECONDS, FEWEST_ALONE, fill, items
 from harness.index import NOTHING, Index, Ranking, default_threads, seconds_per_gb
 from harness.keys import redact
 from harness.ledger import Ledger
@@ -31,7 +31,7 @@ from harness.metrics import Measure, score
 from harness.pair import of
 from harness.plan import ROLES, expected, forecast, list_price
 from harness.progress import Progress, Silent
-from harness.result import Absence, Cost, Leaderboard, Result, Status
+from harness.result import Absence, Cost, Leaderboard, Remark, Result, Status
 from harness.scale import Needs
 from harness.slices import slices, tasks
 from harness.store import Stored, VectorStore
@@ -39,7 +39,8 @@ from harness.verdict import choose
 
 DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
 MIN_DEPTH = 100
-_SHOWN, _EXCERPT = 10, 200  # hits of each query whose texts are kept for the page; characters of each
+_PROMPT_QUERIES = 100  # queries that prompts are checked with
+_PROMPT_SHARE, _PROMPT_SECONDS = 0.05, 5.0  # of the seconds of embedding, and in any case: what checking unasked may add
 _SEARCHES, _SLOW_SEARCH = 3, 0.5  # repeats; seconds from which a search is not repeated
 Seconds = NDArray[np.float64]
 
@@ -58,6 +59,7 @@ class _Run:
     force: bool
     progress: Progress
     ledger: Ledger
+    check_prompts: bool | None
 
 
 def evaluate(
@@ -74,6 +76,7 @@ def evaluate(
     floors: bool = True,
     needs: Needs | None = None,
     budget: float | None = None,
+    check_prompts: bool | None = None,
     progress: Progress | None = None,
 ) -> Leaderboard:
     """Measure models on a dataset; the first of ``metrics`` ranks the leaderboard.
@@ -84,7 +87,8 @@ def evaluate(
     (by default in the user's cache). ``threads`` is for searching. The floors (BM25, random) are added unless
     ``floors`` is False. ``needs`` are the user's scale and constraints, for the verdict. With ``out``, finished cells are
     written there, and read instead of computed again unless ``force``; ``reports.write`` makes the pages. ``budget`` is the
-    most USD that this dataset may ever cost at providers, earlier runs with the same store included. ``progress`` hears of long work
+    most USD that this dataset may ever cost at providers, earlier runs with the same store included. ``check_prompts`` holds
+    each model's query prompt against others (harness/prompts.py); None does so where it is cheap. ``progress`` hears of long work
     (harness/progress.py).
 
     Raises HarnessError for wrong options, specs or data; a failing model is an Absence in the leaderboard.
@@ -95,7 +99,7 @@ def evaluate(
     data = dataset if isinstance(dataset, Dataset) else shipped.load(dataset, split)
     chosen = [models] if isinstance(models, str) else list(models)
     for model in chosen:
-        _check_spec(model)
+        _check_spec(model, data.about.instructions)
     if out is not None:
         result.check_writable(Path(out))
     vector_store = VectorStore(Path(store_folder) if store_folder else shipped.cache_folder() / "store")
@@ -110,21 +114,25 @@ def evaluate(
         force=force,
         progress=progress or Silent(),
         ledger=Ledger(vector_store, data.about.name, budget),
+        check_prompts=check_prompts,
     )
     try:
         results, absences = _evaluate_all(run, _with_floors(chosen) if floors else chosen)
+        remarks = _check_prompts(run, chosen, {one.spec: one.cost for one in results})
     finally:
         vector_store.close()
-    headline = str(measures[0])
+    headline, shown = str(measures[0]), evidence.shown(data, results)
     board = Leaderboard(
         dataset=data.facts(),
         headline=headline,
         results=result.sort_results(results, headline),
         absences=tuple(absences),
+        remarks=tuple(remarks),
         slices=slices(data, results),
         tasks=tasks(data),
         queries={query.id: query.text for query in data.queries},
-        documents=_beginnings(data, results),
+        documents=evidence.beginnings(shown),
+        pictures=evidence.pictures(data, shown),
         judgements=data.qrels(),
         folder=run.out,
     )
@@ -133,18 +141,11 @@ def evaluate(
     return board
 
 
-def _beginnings(dataset: Dataset, results: Sequence[Result]) -> dict[str, str]:
-    """The beginning of each document that is judged or among the first ten of any result: id -> text."""
-    judged = {dataset.documents[row].id for row in dataset.judgements.documents}
-    shown = judged.union(*(ids[:_SHOWN] for result in results for ids in result.documents))
-    return {d.id: item(d).full[:_EXCERPT] or f"image {d.image.name if d.image else ''}" for d in dataset.documents if d.id in shown}
-
-
-def _check_spec(model: str | Embedder | System) -> None:
+def _check_spec(model: str | Embedder | System, instructions: Mapping[str, str]) -> None:
     """Raise OptionError for a spec that names nothing; what it names may still be missing, and is then a failed row."""
     if isinstance(model, str):
         with suppress(ModelError):
-            catalog.load(model)
+            catalog.load(model, instructions)
 
 
 def _with_floors(models: Sequence[str | Embedder | System]) -> list[str | Embedder | System]:
@@ -157,7 +158,7 @@ def _evaluate_all(run: _Run, models: Iterable[str | Embedder | System]) -> tuple
     for model in models:
         spec = model if isinstance(model, str) else str(model.model)
         try:
-            system = catalog.load(model) if isinstance(model, str) else model
+            system = catalog.load(model, run.dataset.about.instructions) if isinstance(model, str) else model
             absences += [Absence(spec, "skipped", reason) for reason in _too_large(run, system.model)]
             for cell in _evaluate(run, spec, system):
                 if (same := results.setdefault(cell.identity, cell)).spec != spec:
@@ -175,6 +176,42 @@ def _evaluate_all(run: _Run, models: Iterable[str | Embedder | System]) -> tuple
         if absences and absences[-1].spec == spec:
             run.progress.note(f"{spec}: {absences[-1].status}: {absences[-1].reason}")
     return list(results.values()), absences
+
+
+def _check_prompts(run: _Run, models: Sequence[str | Embedder | System], costs: Mapping[str, Cost]) -> list[Remark]:
+    """Hold each model's query prompt against others on some queries and all documents, whose vectors are there already.
+
+    Unasked, only where that adds little to what was done anyway, and where nobody is paid for it.
+    """
+    remarks = []
+    for spec in dict.fromkeys(model for model in models if isinstance(model, str)):
+        if run.check_prompts is False or spec not in costs:
+            continue
+        try:
+            system = catalog.load(spec, run.dataset.about.instructions)
+            if prompts.unfit(spec, system) or not isinstance(system, Embedder):
+                continue
+            unasked = run.check_prompts is None
+            if unasked and not (system.model.local and _cheap(run, system.model, costs[spec])):
+                continue
+            if unasked and run.store.missing(store.keys(system.model, "document", items(run.dataset, "document"))):
+                continue  # all cells were finished before, and their vectors are gone
+            part = prompts.only_queries(run.dataset, _PROMPT_QUERIES)
+            found = prompts.check(spec, system, part, run.ledger, queries_only=True, progress=run.progress, threads=run.threads)
+        except Exception as error:  # noqa: BLE001 - the figures stand, whatever the check meets
+            run.progress.note(f"{spec}: prompts not checked: {redact(str(error))}")
+            continue
+        if not found.skipped:
+            remarks.append(Remark(spec, found.sentence(), found.warn))
+        if found.warn:
+            run.progress.note(f"{spec}: {found.sentence()}")
+    return remarks
+
+
+def _cheap(run: _Run, model: Model, cost: Cost) -> bool:
+    took, asked = cost.query_seconds or 0.0, len(run.dataset.queries)
+    expected = prompts.seconds(model, min(_PROMPT_QUERIES, asked), took / asked)
+    return expected <= max(_PROMPT_SECONDS, _PROMPT_SHARE * (took + (cost.document_seconds or 0.0)))
 
 
 def _too_large(run: _Run, model: Model) -> list[str]:

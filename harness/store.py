@@ -217,8 +217,11 @@ class VectorStore:
 
 
 def keys(model: Model, role: Role, items: Iterable[Item]) -> list[bytes]:
-    """The key of each item's vector: 64 hex digits of SHA-256 over model digest, role and content."""
-    model_digest = model.digest()
+    """The key of each item's vector: 64 hex digits of SHA-256 over the model's digest for this role, the role and the content.
+
+    So another prompt for queries leaves the vectors of documents as they are.
+    """
+    model_digest = model.of_role(role).digest()
     return [_key(model_digest, role, item) for item in items]
 
 

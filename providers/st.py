@@ -1,4 +1,4 @@
-"""``st/<hub id or folder>``: any sentence-transformers model, with its own prompts by role.
+"""``st/<hub id or folder>``: any sentence-transformers model, with its own prompts by role; CLIP and SigLIP read images too.
 
 What identifies the model is read from its small JSON files, so that a run whose vectors are all in the store
 loads neither torch nor weights.
@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import images
 from harness.embedder import Embedded, Item, Model, Role, Settings, TokenVectors, texts
 from harness.errors import ModelError, OptionError
 from providers import _hidden, _hub
@@ -30,6 +32,9 @@ SETTINGS = (
     "trust_remote_code",
     "code_revision",
 )
+
+_LOADED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+"""Weights in use: embedders that differ in their prompts only share them."""
 
 
 def load(name: str, settings: Settings) -> SentenceTransformerEmbedder:
@@ -53,6 +58,9 @@ class _Facts:
     positions: int | None
     pooling: str
     tokenizer: str
+    images: bool
+    padded_to: int | None
+    """SigLIP reads its last place, filled or not, so that every text must be padded as it was in training."""
 
 
 class SentenceTransformerEmbedder:
@@ -65,19 +73,32 @@ class SentenceTransformerEmbedder:
         self._model: Any = None
         self._source = Source(folder, name, revision)
         facts = _facts(folder)
+        self._images = facts.images
+        self._content = self._source.revision()
         _hub.check_max_tokens(settings, facts.positions)
         dim = facts.dim or settings.dim or int(self._load().get_embedding_dimension() or 0)
         self.model = Model(
             provider=provider,
             name=name,
-            revision=self._source.revision(),
+            revision=self._content,
             dim=dim,
             **settings.prompts(*_hub.prompts(folder)),
             pooling=facts.pooling,
             max_tokens=settings.max_tokens or facts.max_tokens,
-            options=(("compute", "float32"), *_hub.code_options(settings), *((("task", settings.task),) if settings.task else ())),
+            options=(
+                ("compute", "float32"),
+                *_hub.code_options(settings),
+                *((("task", settings.task),) if settings.task else ()),
+                *((images.READ_AS, images.BOTH) if facts.images else ()),
+                *self._padding(facts),
+            ),
             **settings.facts() | {"tokenizer": facts.tokenizer},
         )
+
+    def _padding(self, facts: _Facts) -> tuple[tuple[str, str], ...]:
+        length = facts.padded_to
+        self._how = {"processing_kwargs": {"text": {"padding": "max_length", "max_length": length}}} if length else {}
+        return (("padded to", str(length)),) if length else ()
 
     def prepare(self) -> None:
         """Load the weights; raises ModelError where they don't fit what the folder says."""
@@ -87,11 +108,13 @@ class SentenceTransformerEmbedder:
         self.embed([Item("warms up, so that the first batch is timed like the others")], "query")
 
     def _load(self) -> Any:
+        chosen, elsewhere = self._settings, {"code_revision": self._settings.code_revision} if self._settings.code_revision else {}
+        key = (self._source.where, self._content, chosen.device, chosen.trust_remote_code, chosen.code_revision, chosen.max_tokens)
+        self._model = self._model or _LOADED.get(key)
         if self._model is not None:
             return self._model
         from sentence_transformers import SentenceTransformer
 
-        chosen, elsewhere = self._settings, {"code_revision": self._settings.code_revision} if self._settings.code_revision else {}
         with _hub.loading(unused=("pooler.",)):
             self._model = SentenceTransformer(
                 self._source.where,
@@ -103,11 +126,14 @@ class SentenceTransformerEmbedder:
             )
         if limit := chosen.max_tokens or _facts(self._source.folder).max_tokens:
             self._model.max_seq_length = limit
+        _LOADED[key] = self._model
         return self._model
 
     def embed(self, items: Sequence[Item], role: Role) -> Embedded:
-        """Embed texts with the prompt of their role; raises ModelError for an item that is only an image."""
+        """Embed texts with the prompt of their role, and images where there is a tower for them; raises ModelError where there is none."""
         prompt = self.model.prompt(role)
+        if self._images and any(item.image is not None for item in items):
+            return self._embed_both(items, prompt)
         tokens = self._count(texts(items, prompt))
         switch = self._switch(role)
         encode = self._model.encode if switch else self._model.encode_query if role == "query" else self._model.encode_document
@@ -120,8 +146,25 @@ class SentenceTransformerEmbedder:
             show_progress_bar=False,
             convert_to_numpy=True,
             **switch,
+            **self._how,
         )
         return Embedded(np.asarray(vectors, dtype=np.float32), tokens)
+
+    def _embed_both(self, items: Sequence[Item], prompt: str) -> Embedded:
+        """Texts and images of a batch by their own towers; sentence-transformers takes no batch of both."""
+        model = self._model
+        if "message" in model.modalities or any(isinstance(one, tuple) for one in model.modalities):
+            raise ModelError("joins text and image in a way of its own, which is not supported yet; models with two towers are, as CLIP")
+
+        def vectors(some: list[Any]) -> NDArray[Any]:
+            how = {"prompt": "", "batch_size": self.batch, "show_progress_bar": False, "convert_to_numpy": True}
+            return np.asarray(model.encode(some, **how, **self._how))
+
+        matrix = images.towers(items, self.model.dim, vectors, vectors, prompt)
+        written = [row for row, item in enumerate(items) if item.full]
+        tokens = np.zeros(len(items), dtype=np.int64)  # an image has none
+        tokens[written] = self._count([prompt + items[row].full for row in written]) if written else 0
+        return Embedded(matrix, tokens)
 
     def _switch(self, role: Role) -> dict[str, str]:
         """The task that a model's own code picks its adapter by (Jina's): one for both roles, or ``of queries,of documents``."""
@@ -169,8 +212,13 @@ def _facts(folder: Path) -> _Facts:
     """Read a model folder's JSON files. Formats: sentence-transformers 2 to 6, Module.save and Pooling.config_keys."""
     modules = json_file(folder / "modules.json") or [{"path": "", "type": "Transformer"}, {"path": "", "type": "Pooling"}]
     pooling, dim = "", None
+    first = json_file(folder / modules[0]["path"] / "config.json")
+    seeing = "vision_config" in first and "text_config" in first
     for module in modules:
         kind, config = module["type"].rsplit(".", 1)[-1], json_file(folder / module["path"] / "config.json")
+        if seeing:
+            dim = config.get("projection_dim") if kind == "CLIPModel" and len(modules) == 1 else None
+            break
         if kind == "Transformer":
             dim = config.get("hidden_size")
         elif kind == "Pooling":
@@ -182,8 +230,10 @@ def _facts(folder: Path) -> _Facts:
         elif kind != "Normalize":
             dim = None  # anything may come out: load it to know
             break
-    positions = _hub.positions(json_file(folder / modules[0]["path"] / "config.json"))
-    return _Facts(dim, _max_tokens(folder, modules), positions, pooling, _tokenizer(folder, modules))
+    text = (first["text_config"] or {}) if seeing else first
+    padded = text.get("max_position_embeddings", 64) if first.get("model_type", "").startswith("siglip") else None
+    positions, most = _hub.positions(text), _max_tokens(folder, modules)
+    return _Facts(dim, most, positions, pooling, _tokenizer(folder, modules), seeing, padded)
 
 
 def _pooling(config: dict[str, Any]) -> str:

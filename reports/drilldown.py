@@ -28,7 +28,7 @@ def data(board: Leaderboard, verdict: Verdict, every_cell: bool = True, characte
     known, labels = _Places(), _labels(board)
     failed, places = health.failed_by_all(verdict), [{id_: at for at, id_ in enumerate(cell.query_ids)} for cell in cells]
     label_place = {label: at for at, label in enumerate(dict.fromkeys(label for found in labels.values() for label in found))}
-    queries = []
+    queries, seen = [], board.pictures.get("queries", {})
     for query in cells[0].query_ids if cells else ():
         found = [_found(cell, place[query], board.headline, known) for cell, place in zip(cells, places, strict=True)]
         queries.append(
@@ -36,6 +36,7 @@ def data(board: Leaderboard, verdict: Verdict, every_cell: bool = True, characte
                 "id": query,
                 "text": _clip(board.queries.get(query, ""), _LONGEST_QUERY),
                 "labels": [label_place[label] for label in labels.get(query, ())],
+                **({"picture": seen[query]} if query in seen else {}),
                 "failed": int(query in failed),
                 "cells": [one for one, _ in found],
                 **_judged(board, query, known, (grades for _, grades in found)),
@@ -48,9 +49,15 @@ def data(board: Leaderboard, verdict: Verdict, every_cell: bool = True, characte
         "picked": cells.index(picked) if picked in cells else 0,
         "models": [cells.index(model) for model in models],
         "labels": list(label_place),
-        "documents": [[id_, _clip(board.documents.get(id_, ""), characters)] for id_ in known.place],
+        "documents": [_document(board, id_, characters) for id_ in known.place],
         "queries": queries,
     }
+
+
+def _document(board: Leaderboard, id_: str, characters: int) -> list[str]:
+    """Id, beginning and, where there is one, thumbnail."""
+    picture = board.pictures.get("documents", {}).get(id_)
+    return [id_, _clip(board.documents.get(id_, ""), characters), *([picture] if picture else [])]
 
 
 def _cells(verdict: Verdict, every_cell: bool) -> tuple[list[Result], int]:

@@ -87,7 +87,17 @@ def _notes(board: Leaderboard, verdict: Verdict, failed: set[str]) -> list[Note]
     if left is not None:
         text = "They can't be scored and are in no figure here." if left else "Every query counts in the figures."
         notes.append(Note(f"{left:,}", "queries without a relevant document were left out", text, left > _MANY * queries))
-    return [*notes, *_cut(verdict, facts["documents"])]
+    return [*notes, *_cut(verdict, facts["documents"]), *_prompts(board)]
+
+
+def _prompts(board: Leaderboard) -> list[Note]:
+    """A note for each model whose prompts seem wrong, and one for all others that were checked."""
+    wrong = [
+        Note(remark.spec, "may be measured with the wrong prompts", f"{remark.text}.", warn=True) for remark in board.remarks if remark.warn
+    ]
+    fine = [remark.spec for remark in board.remarks if not remark.warn]
+    what = f"model{'s' * (len(fine) != 1)} ranked no better with another query prompt of those that are known"
+    return [*wrong, *([Note(f"{len(fine):,}", what, f"Checked: {', '.join(fine)}.")] if fine else [])]
 
 
 def _unjudged(verdict: Verdict) -> list[Note]:

@@ -64,6 +64,7 @@ def _facts(board: Leaderboard) -> list[tuple[str, str]]:
         ("Description", facts["description"]),
         ("Task", facts["task"]),
         ("Licence", facts["licence"]),
+        *((f"Instruction for a {role}", text) for role, text in sorted(facts.get("instructions", {}).items())),
         ("Split", facts["split"]),
         ("Documents", f"{facts['documents']:,}, {facts['mean_words']:.0f} words on average, the longest {facts['longest_words']:,}"),
         ("Images", f"{facts['images']:,}" if facts["images"] else ""),

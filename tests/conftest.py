@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -45,6 +46,15 @@ def write_beir(dataset: Dataset, folder: Path) -> Path:
         lines.append(f"{dataset.queries[query].id}\t{dataset.documents[document].id}\t{grade}")
     (folder / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+def png(colour: str = "red", size: tuple[int, int] = (20, 16)) -> bytes:
+    """A picture of one colour, as a PNG file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
 
 
 @pytest.fixture

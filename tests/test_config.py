@@ -155,7 +155,7 @@ def test_eval_and_show_pass_the_needs_on(tiny: Dataset, tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[evl]", "bakeoff.toml: unknown table 'evl'; known: eval, plan, show, baseline, check"),
+        ("[evl]", "bakeoff.toml: unknown table 'evl'; known: eval, plan, prompts, show, baseline, check"),
         ("[evl]", "needs, rule - did you mean 'eval'?"),
         ("[ned]", "did you mean 'needs'?"),
         ("[rules]", "did you mean 'rule'?"),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from conftest import png
 
 from harness import beir
 from harness.dataset import About, Dataset, Document, Query
@@ -86,7 +87,7 @@ def test_dataset_toml_says_what_the_dataset_is_and_changes_no_number(tmp_path):
 
 
 def test_an_image_is_found_beside_the_corpus(tmp_path):
-    write(tmp_path, {"img/cat.png": b"png"})
+    write(tmp_path, {"img/cat.png": png()})
     dataset = read(tmp_path, corpus=CORPUS.replace('"text": "Rain."', '"image": "img/cat.png"'))
     assert dataset.documents[2].image == tmp_path / "img/cat.png"
     assert dataset.facts()["images"] == 1
@@ -224,7 +225,7 @@ def test_the_fingerprint_changes_in_the_part_that_changed(tmp_path, changed, par
 
 
 def test_the_fingerprint_sees_the_bytes_of_an_image(tmp_path):
-    images = [write(tmp_path / name, {"cat.png": name.encode()}) / "cat.png" for name in ("one", "two")]
+    images = [write(tmp_path / name, {"cat.png": png(name)}) / "cat.png" for name in ("red", "blue")]
     one, two = (build([Document("a", image=image)]).fingerprint for image in images)
     assert one.documents != two.documents
 

@@ -297,3 +297,14 @@ def test_random_is_repeatable_and_knows_no_line_order():
     assert ranked("random/7", dataset(documents, "one", "two"), 50) != orders
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(documents)
+
+
+def test_models_that_differ_in_their_prompts_only_share_their_weights_while_one_is_in_use(tiny_bert):
+    one, other = (catalog.load(f"st/{tiny_bert}?query_prompt={prompt}") for prompt in ("a", "b"))
+    one.prepare()
+    other.prepare()
+    assert other._model is one._model
+    cut = catalog.load(f"st/{tiny_bert}?max_tokens=4")
+    cut.prepare()
+    assert cut._model is not one._model
+    assert one.embed([Item(SHORT)], "query").vectors.tolist() != other.embed([Item(SHORT)], "query").vectors.tolist()

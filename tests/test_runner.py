@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_dataset, write_beir
+from conftest import make_dataset, png, write_beir
 
 import harness
 from harness import runner
@@ -291,7 +291,7 @@ def test_defaults_are_what_the_readme_says() -> None:
 
 
 def test_a_corpus_of_pictures_skips_bm25_and_fails_text_models(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"not looked at")
+    (tmp_path / "a.png").write_bytes(png())
     dataset = Dataset.build("pictures", [Document("a", image=tmp_path / "a.png")], [Query("q", "a cat")], {"q": {"a": 1}})
     board = harness.evaluate(dataset, ["hash/32"])
     reasons = {absence.spec: (absence.status, absence.reason) for absence in board.absences}

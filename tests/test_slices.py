@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from boards import cell
+from conftest import png
 
 import harness
 from harness.dataset import About, Dataset, Document, Query
@@ -74,7 +75,7 @@ def test_slices_and_tasks_are_read_back(tmp_path: Path) -> None:
 
 
 def test_each_row_has_the_queries_that_speak_for_it(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"a")
+    (tmp_path / "a.png").write_bytes(png())
     english = {"language": "en"}
     queries = [
         Query("plain", "why", tags=english),
@@ -174,7 +175,7 @@ def test_a_rare_language_is_taken_for_a_mistake_and_a_tagged_one_never() -> None
 
 
 def test_pictures_without_words_are_in_no_foreign_language(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"a")
+    (tmp_path / "a.png").write_bytes(png())
     picture = tmp_path / "a.png"
     assert query_languages(asked([Query("q", image=picture)], [Document("d", image=picture)])) == ["en"]
 

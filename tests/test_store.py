@@ -61,7 +61,7 @@ def test_missing_names_each_unknown_key_once(store: VectorStore) -> None:
     [
         (Model(provider="other", name="m", revision="1", dim=4), "document", Item("text", "title")),
         (Model(provider="test", name="m", revision="2", dim=4), "document", Item("text", "title")),
-        (Model(provider="test", name="m", revision="1", dim=4, query_prompt="q: "), "document", Item("text", "title")),
+        (Model(provider="test", name="m", revision="1", dim=4, document_prompt="d: "), "document", Item("text", "title")),
         (Model(provider="test", name="m", revision="1", dim=4, max_tokens=5), "document", Item("text", "title")),
         (Model(provider="test", name="m", revision="1", dim=4, options=(("a", "b"),)), "document", Item("text", "title")),
         (MODEL, "query", Item("text", "title")),
@@ -72,6 +72,12 @@ def test_missing_names_each_unknown_key_once(store: VectorStore) -> None:
 )
 def test_everything_that_changes_a_vector_changes_its_key(model: Model, role: str, item: Item) -> None:
     assert keys(model, role, [item]) != keys(MODEL, "document", [Item("text", "title")])  # type: ignore[arg-type]
+
+
+def test_another_prompt_for_one_role_leaves_the_vectors_of_the_other_as_they_are() -> None:
+    asked = Model(provider="test", name="m", revision="1", dim=4, query_prompt="q: ")
+    assert keys(asked, "document", [Item("text")]) == keys(MODEL, "document", [Item("text")])
+    assert keys(asked, "query", [Item("text")]) != keys(MODEL, "query", [Item("text")])
 
 
 def test_facts_that_change_no_vector_leave_the_key_alone() -> None:

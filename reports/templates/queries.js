@@ -14,6 +14,16 @@
     return element;
   }
 
+  // A thumbnail that was made for this page, and nothing else.
+  function picture(source, text) {
+    const image = make("img", "thumb");
+    if (!source.startsWith("data:image/jpeg;base64,")) return "";
+    image.src = source;
+    image.alt = text;
+    image.loading = "lazy";
+    return image;
+  }
+
   const score = (query, cell) => query.cells[cell][0];
   const spread = query => {
     const scores = data.models.map(cell => score(query, cell));
@@ -34,11 +44,12 @@
   }
 
   function hit(place, grades) {
-    const [id, text] = data.documents[place];
+    const [id, text, source] = data.documents[place];
     const known = grades.has(place), grade = grades.get(place);
     const chip = make("span", `grade${known ? grade > 0 ? "" : " zero" : " unknown"}`);
     chip.append(make("span", "unseen", known ? "grade " : "not judged"), known ? String(grade) : "");
-    return make("li", "", chip, make("span", "text", make("span", "id", id), ` ${text}`));
+    const seen = source ? [picture(source, text || `image of ${id}`)] : [];
+    return make("li", "", chip, ...seen, make("span", "text", make("span", "id", id), ` ${text}`));
   }
 
   function hits(places, grades, kind) {
@@ -57,6 +68,7 @@
     const cells = data.cells.map((_, at) => at).filter(at => at < data.shown || String(at) === also.value);
     const labels = [`id: ${query.id}`, ...query.labels.map(at => data.labels[at])].join(" · ");
     const box = make("div", "inside", make("p", "soft small", labels), make("h3", "", "Judged"), hits(query.judged, grades, "judged"));
+    if (query.picture) box.prepend(picture(query.picture, query.text || `image of ${query.id}`));
     if (query.more) box.append(make("p", "soft small", `and ${query.more} more`));
     box.append(make("div", "found", ...cells.map(cell => found(query, cell, grades))));
     return box;
