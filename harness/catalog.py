@@ -139,6 +139,8 @@ def settings(spec: str) -> tuple[str, Settings]:
     name, given = _split(spec)
     user = _settings(given, f"model {public(spec)!r}", _USER_OPTIONS)
     chosen = replace(entries().get(name, Settings()), **{key: getattr(user, key) for key in given})
+    if "instruction" not in given and HOLE not in f"{chosen.query_prompt}{chosen.document_prompt}":
+        chosen = replace(chosen, instruction=None)  # the catalog's, which the user's own prompt has no place for
     if "code_revision" not in given and not chosen.trust_remote_code:
         chosen = replace(chosen, code_revision=None)  # the catalog's is for whoever consents to that code
     return name, chosen
@@ -195,13 +197,14 @@ def _load(spec: str, instructions: Mapping[str, str]) -> Embedder | System:
         known = ", ".join(providers())
         near = nearest(provider, providers())
         hub = f"; for a hub id write 'st/{name}'" if name.count("/") == 1 and not near else ""
-        raise OptionError(f"model {public(spec)!r}: no provider {provider!r}; there are {known}{near}{hub}")
+        raise OptionError(f"model {public(spec)!r}: no provider {spec.partition('/')[0]!r}; there are {known}{near}{hub}")
     theirs = extensions.found().get(provider)
     try:
         module = _module(provider)
         given = _split(spec)[1]
-        _check_taken(given, (*getattr(module, "SETTINGS", ()), *_FACTS, *(_INSTRUCTIONS.values() if takes_prompts(spec) else ())))
-        made: Embedder | System | Endpoint = module.load(rest, _filled(chosen, given, instructions))
+        taken = tuple(getattr(module, "SETTINGS", ()))
+        _check_taken(given, (*taken, *_FACTS, *(_INSTRUCTIONS.values() if takes_prompts(spec) else ())))
+        made: Embedder | System | Endpoint = module.load(rest, _filled(chosen, given, instructions, own="instruction" in taken))
         if theirs:
             _check_made(made, provider, theirs.origin)
     except ImportError as error:
@@ -220,16 +223,17 @@ def _check_made(made: object, provider: str, origin: str) -> None:
         raise ModelError(f"{origin} calls its model's provider {made.model.provider!r}, but it is {provider!r}: vectors would be mixed up")
 
 
-def _filled(chosen: Settings, given: Mapping[str, Any], instructions: Mapping[str, str]) -> Settings:
+def _filled(chosen: Settings, given: Mapping[str, Any], instructions: Mapping[str, str], *, own: bool) -> Settings:
     """Fill the {instruction} of prompts with the user's own, else the dataset's, else the catalog's; raises OptionError for none.
 
-    A prompt of None is that of the model's own files: ``Settings.prompts`` fills it when they are read.
+    With ``own``, a prompt of None is that of the model's own files: ``Settings.prompts`` fills it when they are read.
     """
     for role, option in _INSTRUCTIONS.items():
         prompt = getattr(chosen, f"{role}_prompt")
         said = given.get(option) or instructions.get(role) or getattr(chosen, option)
-        if prompt is None:
+        if prompt is None and (own or option not in given):
             continue
+        prompt = prompt or ""
         if HOLE in prompt and not said:
             fix = f"add ?{option}=..., or [instructions] with {role} = ... to dataset.toml"
             raise OptionError(f"the {role}_prompt {prompt!r} needs an instruction: {fix}")

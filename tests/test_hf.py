@@ -155,9 +155,9 @@ def test_instructions_fill_templates(shelf):
     assert (told.model.query_prompt, told.model.document_prompt) == ("do: find it\nq: ", "")
     np.testing.assert_allclose(vectors(told, ("b",), "query"), vectors(told, ("do: find it\nq: b",), "document"), atol=1e-6)
     assert told.model.digest() != catalog.load(f"{spec}&instruction=find them").model.digest()
-    with pytest.raises(OptionError, match=r"has no instruction to fill in; give one with instruction="):
+    with pytest.raises(OptionError, match=r"needs an instruction: add \?instruction="):
         catalog.load(spec)
-    with pytest.raises(OptionError, match="instruction has no effect: neither prompt has a place for it"):
+    with pytest.raises(OptionError, match="instruction has no effect: query_prompt has no place for it"):
         catalog.load(f"hf/{shelf['mistral']}?pooling=mean&instruction=find it")
     with pytest.raises(OptionError, match=r"goes on behind \{text\}"):
         catalog.load(f"hf/{shelf['mistral']}?pooling=mean&query_prompt=a {{text}} b")
