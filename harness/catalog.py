@@ -38,6 +38,7 @@ _PROMPTS = ("query_prompt", "document_prompt", *_INSTRUCTIONS.values())
 HOLE = "{instruction}"
 """Where a prompt has room for what a model is told of the task."""
 _NOTHING_SAID: Mapping[str, str] = MappingProxyType({})
+_INNER = re.compile(r"(?<=[a-z])_(?=[a-z])")
 _PLUS = re.compile(r"\+(?=[a-z][a-z-]*/)")
 _PASSWORD = re.compile(r"//[^/?&]*@")
 
@@ -104,7 +105,7 @@ def settings(spec: str) -> tuple[str, Settings]:
 def _split(spec: str) -> tuple[str, dict[str, Any]]:
     name, _, query = spec.partition("?")
     provider, slash, rest = name.partition("/")
-    name = f"{provider.replace('_', '-')}{slash}{rest}"  # a provider may be written as its module is called
+    name = f"{_INNER.sub('-', provider)}{slash}{rest}"  # a provider may be written as its module is called
     given: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     if "mrl_dims" in given:
         given["mrl_dims"] = [part for part in given["mrl_dims"].split(",") if part]
