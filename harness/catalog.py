@@ -40,6 +40,7 @@ _PROMPTS = ("query_prompt", "document_prompt", *_INSTRUCTIONS.values())
 HOLE = "{instruction}"
 """Where a prompt has room for what a model is told of the task."""
 _NOTHING_SAID: Mapping[str, str] = MappingProxyType({})
+_INNER = re.compile(r"(?<=[a-z])_(?=[a-z])")
 _PLUS = re.compile(r"\+(?=[a-z][a-z0-9-]*/)")
 _PASSWORD = re.compile(r"//[^/?&]*@")
 
@@ -149,7 +150,7 @@ def settings(spec: str) -> tuple[str, Settings]:
 def _split(spec: str) -> tuple[str, dict[str, Any]]:
     name, _, query = spec.partition("?")
     provider, slash, rest = name.partition("/")
-    name = f"{provider.replace('_', '-')}{slash}{rest}"  # a provider may be written as its module is called
+    name = f"{_INNER.sub('-', provider)}{slash}{rest}"  # a provider may be written as its module is called
     given: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     if "mrl_dims" in given:
         given["mrl_dims"] = [part for part in given["mrl_dims"].split(",") if part]
@@ -240,7 +241,8 @@ def _filled(chosen: Settings, given: Mapping[str, Any], instructions: Mapping[st
         if HOLE not in prompt and option in given:
             fix = f"give one that has it with ?{role}_prompt=..."
             raise OptionError(f"option {option!r} has no effect: the {role}_prompt has no {HOLE} in it; {fix}")
-        chosen = replace(chosen, **{f"{role}_prompt": prompt.replace(HOLE, said or ""), option: None})
+        filled: dict[str, Any] = {f"{role}_prompt": prompt.replace(HOLE, said or ""), option: None}
+        chosen = replace(chosen, **filled)
     return chosen
 
 

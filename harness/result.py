@@ -309,7 +309,7 @@ def load(folder: str | Path) -> Leaderboard:
             queries=evidence["queries"],
             documents=evidence["documents"],
             judgements=evidence["judgements"],
-            needs=summary["verdict"]["needs"],
+            needs=summary["verdict"].get("needs", {}),
             pictures=evidence.get("pictures", {}),
             folder=folder,
         )

@@ -59,7 +59,7 @@ class _Run:
     force: bool
     progress: Progress
     ledger: Ledger
-    check_prompts: bool | None
+    check_prompts: bool | None = None
 
 
 def evaluate(
