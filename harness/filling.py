@@ -10,10 +10,11 @@ import numpy as np
 
 from harness import store
 from harness.dataset import Dataset, Document, Query
-from harness.dispatch import Arrived, Purse, Remote
+from harness.dispatch import Arrived, Remote
 from harness.embedder import Embedded, Embedder, Item, Role
 from harness.ledger import Ledger
 from harness.progress import Advance, Progress
+from harness.purse import Purse
 from harness.store import Stored, VectorStore
 
 _BATCH_SECONDS = 2.0  # a batch is one commit: what a kill can lose
@@ -138,11 +139,15 @@ class _Work:
         self.advance(len(batch), sum(len(self.items[position].full) for position in batch))
 
 
+def alone(queries: list[int]) -> list[int]:
+    """Those of the queries that are embedded one at a time: a hundred of every length, or one in two. Slow models get fewer."""
+    return queries[1 :: max(2, -(-len(queries) // ALONE))]
+
+
 def _ask_alone(queries: list[int], ask: Callable[[int], float]) -> list[int]:
     """Embed a sample of the queries, of every length, one at a time: it shows how long one takes. Returns the others."""
-    sample = queries[1 :: max(2, -(-len(queries) // ALONE))]
     spent, asked = 0.0, set[int]()
-    for query in sample:
+    for query in alone(queries):
         if spent > ALONE_SECONDS and len(asked) >= FEWEST_ALONE:
             break
         spent += ask(query)

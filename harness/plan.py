@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from harness import store, tokens
-from harness.batches import fitting
+from harness.batches import fitted, fitting, room
 from harness.dataset import Dataset
 from harness.dispatch import Remote
 from harness.embedder import Embedder, Item, Model, Role
-from harness.filling import items
+from harness.filling import alone, items
 from harness.ledger import Ledger
 from harness.pair import of
 from harness.remote import Limits
@@ -28,9 +28,9 @@ class Forecast:
     """What is left to embed of one dataset with one model.
 
     ``texts`` and ``tokens`` are those that are not in the store yet, ``cached`` the texts that are. ``exact`` says whether the model's own
-    tokenizer counted, else ``why`` not. ``usd`` is their price, None where it is unknown; ``requests`` how many there will be, and
-    ``minutes`` what those take at the limits a minute, None without limits. ``cut_documents`` and ``cut_tokens`` are shares of all
-    documents and of their tokens that the model will not read; None where it is not known how much it reads.
+    tokenizer counted, else ``why`` not. ``usd`` is their price, None where it is unknown; ``requests`` how many there will be if all goes
+    well, and ``minutes`` what those take at the limits a minute, None without limits. ``cut_documents`` and ``cut_tokens`` are the shares
+    of all documents and of their tokens that the model will not read; None where it is not known how much it reads.
     ``bytes`` is what the new vectors take on disk.
     """
 
@@ -105,10 +105,11 @@ def _part(vector_store: VectorStore, embedder: Embedder, dataset: Dataset, role:
     model, wanted = embedder.model, items(dataset, role)
     keys = store.keys(model, role, wanted)
     missing = vector_store.missing(keys)
-    counts = billable(model, [wanted[position] for position in missing], role)
+    missing.sort(key=lambda position: len(wanted[position].full), reverse=True)  # as they will be sent
+    counts = billable(embedder, [wanted[position] for position in missing], role)
     total = int(counts.sum())
     limits = embedder.endpoint.limits if isinstance(embedder, Remote) else None
-    requests = _requests(counts, limits) if limits else 0
+    requests = _requests(embedder, counts, role) if isinstance(embedder, Remote) else 0
     price = model.usd_per_million_tokens
     return _Part(
         texts=len(missing),
@@ -125,16 +126,22 @@ def _unpriced(model: Model, wanted: Sequence[Item]) -> bool:
     return model.usd_per_million_tokens != 0 and any(item.image is not None for item in wanted)
 
 
-def billable(model: Model, wanted: list[Item], role: Role) -> Counts:
+def billable(embedder: Embedder, wanted: list[Item], role: Role) -> Counts:
     """Tokens of each item that the model reads, and that are paid for."""
-    counts = tokens.count(model, wanted, role)
-    return np.minimum(counts, model.max_tokens) if model.max_tokens else counts
+    most = embedder.endpoint.limits.item_tokens if isinstance(embedder, Remote) else None
+    return fitted(embedder.model, wanted, role, most)[1]
 
 
-def _requests(counts: Counts, limits: Limits) -> int:
-    requests = start = 0
-    while start < len(counts):
-        start += fitting(counts[start : start + limits.items], limits.tokens or float("inf"))
+def _requests(remote: Remote, counts: Counts, role: Role) -> int:
+    """How many requests items of so many tokens ``(n,)`` will be, in this order: a sample of the queries goes one by one."""
+    limits, known = remote.endpoint.limits, remote.answered or tokens.of(remote.model).exact
+    a_minute = [bound or np.inf for bound in (limits.requests_per_minute, limits.tokens_per_minute, limits.items_per_minute)]
+    single = alone(list(range(len(counts)))) if role == "query" else []
+    weights = np.delete(counts, single) * remote.ratio
+    requests, start = len(single), 0
+    while start < len(weights):
+        most_items, most_tokens = room(limits, *a_minute, known=known or requests > 0)
+        start += fitting(weights[start : start + most_items], most_tokens)
         requests += 1
     return requests
 
@@ -161,7 +168,7 @@ def expected(ledger: Ledger, embedder: Embedder, dataset: Dataset) -> dict[str, 
     remotes = {role: one for role in ROLES if isinstance(one := of(embedder, role), Remote)}
     if not remotes:
         return {}
-    totals = {role: int(billable(one.model, items(dataset, role), role).sum()) for role, one in remotes.items()}
+    totals = {role: int(billable(one, items(dataset, role), role).sum()) for role, one in remotes.items()}
     images = any(_unpriced(one.model, items(dataset, role)) for role, one in remotes.items())
     accounts = [ledger.account(model) for model in {one.model.digest(): one.model for one in remotes.values()}.values()]
     return {

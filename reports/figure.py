@@ -14,7 +14,7 @@ INK, PAPER, PALE = "#0a0b0c", "#0a0b0d", "#0a0b0e"
 HUES = tuple(f"#0a0b1{at}" for at in range(6))
 _THEME = {INK: "currentColor", PAPER: "var(--page)", PALE: "var(--pale)"} | {hue: f"var(--hue-{at})" for at, hue in enumerate(HUES)}
 _MARKERS = "osD^vP"
-_STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11}
+_STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "text.parse_math": False}  # a name may hold a $
 _STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
 
 

@@ -84,7 +84,8 @@ def sentences(found: Senses) -> list[str]:
         told.append(f"By {quality.measure} on {quality.dataset} they stand in {order}: {', '.join(by_rank)}.")
         blind = [f"{study.spec} reaches {one.mean:.3f} there" for study, one in measured if study.static]
         told.append(
-            "Token-level context and retrieval quality are different things" + (f": {', '.join(blind)} without any context." if blind else ".")
+            "Token-level context and retrieval quality are different things"
+            + (f": {', '.join(blind)} without any context." if blind else ".")
         )
     return told
 
