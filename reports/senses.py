@@ -80,10 +80,12 @@ def sentences(found: Senses) -> list[str]:
         by_sense = [one.spec for one, _ in sorted(measured, key=lambda both: -both[0].layers[-1].overall.value)]
         by_rank = [one.spec for one, _ in sorted(measured, key=lambda both: -both[1].mean)]
         quality = measured[0][1]
-        same = "the same order" if by_sense == by_rank else "another order"
+        order = "the same order" if by_sense == by_rank else "another order"
+        told.append(f"By {quality.measure} on {quality.dataset} they stand in {order}: {', '.join(by_rank)}.")
+        blind = [f"{study.spec} reaches {one.mean:.3f} there" for study, one in measured if study.static]
         told.append(
-            f"By {quality.measure} on {quality.dataset} they stand in {same}: {', '.join(by_rank)}."
-            " Token-level context and retrieval quality are different things: measure the one that you need."
+            "Token-level context and retrieval quality are different things"
+            + (f": {', '.join(blind)} without any context." if blind else ".")
         )
     return told
 
