@@ -134,6 +134,12 @@ class Settings:
     licence: str = ""
     usd_per_million_tokens: Amount | None = None
 
+    # of models whose token vectors become one here
+    pooling: str | None = None
+    layer: int | None = None  # of the hidden states; None for the model's own choice
+    weighting: str | None = None  # of the words in their mean
+    file: str | None = None  # which of a folder's weights
+
     # of models behind an API
     base_url: str | None = None
     dim: Positive | None = None  # the native one
