@@ -139,8 +139,7 @@ def _numbers(text: bytes) -> NDArray[np.float32]:
 def _check(layout: Layout, place: str, word: bytes, vector: NDArray[np.float32]) -> None:
     ahead = word.rpartition(b" ")[2] if b" " in word else b""
     if len(vector) != layout.dim or _is_number(ahead):
-        found = f"more than {layout.dim}" if _is_number(ahead) else str(len(vector))
-        raise ModelError(f"{layout.path}, {place}: {_shown(word)} has {found} numbers behind it, the file has {layout.dim} dimensions")
+        raise ModelError(f"{layout.path}, {place}: behind {_shown(word)} there should be {layout.dim} numbers, no more and no less")
     if not np.isfinite(vector).all():
         raise ModelError(f"{layout.path}, {place}: the vector of {_shown(word)} holds a NaN or an infinity")
 

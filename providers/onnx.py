@@ -20,6 +20,7 @@ from harness.errors import ModelError, OptionError, nearest
 from providers import _graph
 from providers._files import content_hash, given
 from providers.st import TOKENS_A_BATCH, _facts, _json
+from providers.st import _pooling as _pooling_mode
 
 SETTINGS = ("query_prompt", "document_prompt", "max_tokens", "pooling", "file", "dim", "device")
 PACKAGE = "onnxruntime"
@@ -90,7 +91,7 @@ def _pooling(folder: Path, settings: Settings) -> str:
     config = _json(folder / "1_Pooling" / "config.json")
     if config.get("include_prompt") is False:
         raise ModelError("1_Pooling leaves the prompt's tokens out of the mean (include_prompt), which only st/ can do")
-    said = settings.pooling or (_facts(folder).pooling if config else "")
+    said = settings.pooling or (_pooling_mode(config) if config else "")
     if not said:
         raise OptionError(
             "no 1_Pooling/config.json says how token vectors become one: add ?pooling=mean, cls, max or last, as its card says"

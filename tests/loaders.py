@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-WORDS = (
+WORDS = (  # noqa: SIM905
     "A a cat The the Cats sleeps lot It ferry to island leaves harbour at nine unless storm warning is still in force that morning "
     "def add b return Die Katze schläft auf dem warmen Stein 猫 在 睡觉 find me q"
-).split()  # noqa: SIM905
+).split()
 
 
 def vectors_file(path: Path, words: list[str] = WORDS, dim: int = 24) -> dict[str, np.ndarray]:
@@ -128,13 +128,16 @@ def graph_file(
     return table
 
 
+POOLING = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
+
+
 def onnx_folder(folder: Path, pooling: str = "mean", **options: object) -> np.ndarray:
     """A folder with a graph, a tokenizer, 30 positions and a pooling."""
     tokenizer_file(folder)
     (folder / "config.json").write_text(json.dumps({"hidden_size": 8, "max_position_embeddings": 200}))
     if pooling:
         (folder / "1_Pooling").mkdir()
-        (folder / "1_Pooling/config.json").write_text(json.dumps({"word_embedding_dimension": 8, f"pooling_mode_{pooling}_tokens": True}))
+        (folder / "1_Pooling/config.json").write_text(json.dumps({"word_embedding_dimension": 8, POOLING[pooling]: True}))
     return graph_file(folder / "model.onnx", **options)
 
 
