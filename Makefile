@@ -42,7 +42,6 @@ bench: .venv/dev-$(FAISS) ## paired measurements: make bench ZOO=folder (and SCI
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/parity.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/against_mteb.py
 	$(BIN)/python benchmarks/verdict.py
-	$(BIN)/pip install --quiet onnxruntime
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/regressions.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/prompts.py
 

@@ -28,6 +28,8 @@ from harness.remote import Endpoint
 FLOORS = ("bm25", "random")
 """Systems that stand in every leaderboard: a model that does not beat them is not worth its cost."""
 DEFAULT_MODELS = (*FLOORS, "wordllama/256", "packaged/all-MiniLM-L6-v2")
+EXTRAS = {"h5py": "bakeoff[elmo]", "onnxruntime": "bakeoff[onnx]", "xllamacpp": "bakeoff[gguf]"}
+"""Packages that come with an extra of ours: module -> what to install."""
 _PRICE = ("usd_per_million_tokens", "usd_source", "usd_date")
 _KNOWN = tuple(f.name for f in fields(Settings))
 _CATALOG_ONLY = ("modality", "tasks", "parameters", "space", "usd_source", "usd_date")
@@ -273,9 +275,10 @@ def by_server(specs: Sequence[str], dims: Sequence[Dim] = (), instructions: Mapp
 
 
 def needs_package(error: ImportError) -> str:
-    """What to install where an import failed."""
+    """What to install where an import failed: the package, or the extra of ours that brings it."""
     package = (error.name or "unknown").partition(".")[0]
-    return f"needs the package {package!r}, which cannot be imported ({error}): pip install {package}"
+    extra = EXTRAS.get(package)
+    return f"needs the package {package!r}, which cannot be imported ({error}): pip install {f'{extra!r}' if extra else package}"
 
 
 def _check_taken(given: Iterable[str], taken: Sequence[str]) -> None:

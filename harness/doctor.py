@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness import catalog, extensions, index, keys, models, shipped, store, tokens
-from harness.environment import environment
+from harness.environment import cache_folder, environment
 from harness.errors import HarnessError
 
 _GB = 1e9
@@ -57,7 +57,7 @@ def examine(store_folder: Path | None = None, *, torch: bool = True) -> list[Fac
         _faiss(),
         _threads(),
         _torch(ask=torch),
-        *_folders(store_folder or shipped.cache_folder() / "store"),
+        *_folders(store_folder or cache_folder() / "store"),
         *_hub(),
         *_keys(),
         *_extensions(),
@@ -170,7 +170,7 @@ def _torch(*, ask: bool) -> Fact:
 
 
 def _folders(store_folder: Path) -> Iterator[Fact]:
-    folder = shipped.cache_folder()
+    folder = cache_folder()
     source = "$BAKEOFF_CACHE" if os.environ.get("BAKEOFF_CACHE") else "set $BAKEOFF_CACHE to move it"
     bytes_ = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
     free = shutil.disk_usage(_existing(folder)).free

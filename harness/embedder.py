@@ -188,6 +188,8 @@ class Settings:
     pooling: Pooling | None = None
     layer: int | None = None  # of the hidden states: 0 what goes into the first layer, -1 what comes out of the last
     bidirectional: bool = False  # a decoder reads the whole text at every token
+    weighting: str | None = None  # of the words in their mean
+    file: str | None = None  # which of a folder's weights
 
     # of models behind an API
     base_url: str | None = None

@@ -70,7 +70,10 @@ def test_the_harness_imports_only_what_lies_before() -> None:
 
 
 def test_providers_see_the_extension_points_only() -> None:
-    allowed = {f"harness.{name}" for name in ("embedder", "errors", "vectors", "dataset", "images", "index", "remote", "keys", "http")}
+    allowed = {
+        f"harness.{name}"
+        for name in ("embedder", "environment", "errors", "vectors", "dataset", "images", "index", "remote", "keys", "http")
+    }
     for path in (ROOT / "providers").glob("*.py"):
         assert {name for name in ours(path) if name.startswith("harness")} <= allowed, path.name
         assert not {name for name in ours(path) if name.startswith("reports")}, path.name
