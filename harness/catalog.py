@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
@@ -294,4 +294,10 @@ def _settings(table: dict[str, Any], where: str, known: Sequence[str] = _KNOWN) 
     try:
         return msgspec.convert(table, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise OptionError(f"{where}: {error}") from None
+        raise OptionError(f"{where}: {error}{_allowed(str(error))}") from None
+
+
+def _allowed(said: str) -> str:
+    """What an option with a few words to choose from takes, where msgspec says that another was given."""
+    words = [word for kind in get_args(get_type_hints(Settings).get(said.rpartition("$.")[2].strip("`"))) for word in get_args(kind)]
+    return f"; allowed: {', '.join(words)}" if "enum" in said and words else ""
