@@ -17,15 +17,15 @@ _HALVES = re.compile("[\ud800-\udfff]")
 _PARTS = 50  # a request has at most so small a part of what a minute allows: what is left over at the minute's end is lost
 
 
-def room(limits: Limits, requests: float, all_tokens: float, all_items: float, *, known: bool) -> tuple[int, float]:
+def room(limits: Limits, requests: float, all_tokens: float, all_items: float, *, first: bool = False) -> tuple[int, float]:
     """The most items and the most tokens of one request, where so many requests, tokens and items may leave in a minute (inf: any number).
 
-    Requests are as large as few of them a minute have to be. ``known`` says whether it is known how the server counts: a first request
-    that an estimate makes is small, since nobody knows how far it is off.
+    Requests are as large as few of them a minute have to be. The ``first`` to a model has few tokens: nobody knows yet how the server
+    counts them, nor what it allows where only its answers say so.
     """
-    parts = max(1.0, min(requests, _PARTS)) if known else _PARTS
-    items = max(1.0, all_items / max(1.0, min(requests, _PARTS)))
-    return int(min(limits.items, items)), min(limits.tokens or np.inf, all_tokens / parts)
+    parts = max(1.0, min(requests, _PARTS))
+    items, most = max(1.0, all_items / parts), min(limits.tokens or np.inf, all_tokens / parts)
+    return int(min(limits.items, items)), min(limits.tokens or np.inf, all_tokens) / _PARTS if first else most
 
 
 def fitting(weights: NDArray[Any], most: float) -> int:

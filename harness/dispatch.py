@@ -255,8 +255,8 @@ class Dispatch:
 
     def _room(self) -> tuple[int, float]:
         """The most items and tokens that a request should have."""
-        meters, known = self._remote.pace.meters, self._remote.answered or tokens.of(self._model).exact
-        return room(self._remote.endpoint.limits, *(meters[what].limit for what in ("requests", "tokens", "items")), known=known)
+        a_minute = [self._remote.pace.meters[what].limit for what in ("requests", "tokens", "items")]
+        return room(self._remote.endpoint.limits, *a_minute, first=not self._remote.answered)
 
     def _put_back(self, *requests: _Request) -> None:
         self._again[:0] = requests
