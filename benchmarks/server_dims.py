@@ -92,9 +92,7 @@ def main() -> int:
     assert set(asked[:requests]) == {256}
     here = {result.dim: result for result in cut.results}
     there = {result.dim: result for result in by_server.results}
-    lines = [
-        "| dim | nDCG@10 cut here | by the server | first ten the same | largest difference of a score | requests for it | |"
-    ]
+    lines = ["| dim | nDCG@10 cut here | by the server | first ten the same | largest difference of a score | requests for it | |"]
     lines.append("| --- | --- | --- | --- | --- | --- | --- |")
     failed = set(here) != set(DIMS) or set(there) != set(DIMS)
     for dim in sorted(set(here) & set(there), reverse=True):

@@ -27,8 +27,9 @@ def token_vectors(model: Any, tokenizer: Any, texts: Sequence[str], max_tokens: 
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError("its tokenizer does not say which characters a token stands for (it is none of the fast ones)")
     found: list[TokenVectors] = []
-    for start in range(0, len(texts), _BATCH):
-        found += _batch(model, tokenizer, list(texts[start : start + _BATCH]), max_tokens)
+    size = _BATCH if tokenizer.pad_token is not None else 1  # many decoders have none
+    for start in range(0, len(texts), size):
+        found += _batch(model, tokenizer, list(texts[start : start + size]), max_tokens)
     return found
 
 

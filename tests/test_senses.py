@@ -292,6 +292,20 @@ def test_minilm_tells_english_senses_apart_and_its_last_layer_is_what_is_pooled(
         assert one.vectors.shape == (7, len(one.offsets), 384)
 
 
+def test_hidden_states_are_the_same_with_padding_and_without() -> None:
+    embedder = catalog.load(MINILM)
+    embedder.prepare()
+    first = embedder._first()
+    texts = ["A single palm gave shade to the whole beach bar.", "Short."]
+    padded = embedder.token_vectors(texts)
+    pad, first.tokenizer.pad_token = first.tokenizer.pad_token, None
+    alone = embedder.token_vectors(texts)
+    first.tokenizer.pad_token = pad
+    for one, other in zip(padded, alone, strict=True):
+        np.testing.assert_array_equal(one.offsets, other.offsets)
+        np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-4)
+
+
 def test_a_model_that_cuts_the_word_off_says_so() -> None:
     long = "word " * 20
     pairs = [pair(f"a {long} bow", "a bow"), pair("one bow", "the bow", "a", "b")]
