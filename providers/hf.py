@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embedder import Embedded, Item, Model, Pooling, Role, Settings, texts
+from harness.embedder import Embedded, Item, Model, Pooling, Role, Settings, TokenVectors, texts
 from harness.errors import ModelError, OptionError
-from providers import _hub, _pool
+from providers import _hidden, _hub, _pool
 from providers._hub import TOKENS_A_BATCH, Source, json_file
 
 SETTINGS = (
@@ -153,6 +153,14 @@ class TransformersEmbedder:
             hidden, mask, own = self._run([ids[row] for row in rows], [skipped[row] for row in rows])
             vectors[rows] = (hidden if self._pooling == "own" else _pool.pool(hidden, mask, own, self._pooling)).float().cpu().numpy()
         return Embedded(vectors, tokens)
+
+    def layers(self) -> tuple[str, ...]:
+        """The names of the hidden states that ``layer`` numbers."""
+        return _hidden.layers(self._model)
+
+    def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """The hidden states of each text as it stands, without prompt and end token; raises ModelError for a slow tokenizer."""
+        return _hidden.token_vectors(self._model, self._tokenizer, texts, self.model.max_tokens)
 
     def _encode(self, prompted: list[str]) -> tuple[list[list[int]], NDArray[np.int64]]:
         """The tokens of each text as the model reads them, and how many there are before anything is cut off, ``(n,)``."""

@@ -149,6 +149,15 @@ def test_an_end_token_that_only_the_settings_ask_for_is_put_there(tmp_path):
     assert embedder.model.tokenizer.startswith("ended:")
 
 
+def test_token_vectors_are_the_hidden_states_of_every_layer(shelf):
+    embedder = ready(shelf["bert"], "pooling=mean")
+    assert embedder.layers() == ("input", "1", "2")
+    (short, long) = embedder.token_vectors(TEXTS[:2])
+    np.testing.assert_allclose(short.vectors[-1], states(shelf["bert"], TEXTS[0]), atol=1e-5)
+    np.testing.assert_allclose(long.vectors[-1], states(shelf["bert"], TEXTS[1]), atol=1e-5)
+    assert short.offsets.max() == len(TEXTS[0])
+
+
 def test_instructions_fill_templates(shelf):
     spec = f"hf/{shelf['mistral']}?pooling=mean&query_prompt=do: {{instruction}}%0Aq: {{text}}"
     told = ready(shelf["mistral"], spec.partition("?")[2] + "&instruction=find it")
