@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,18 +13,19 @@ from harness import tokens
 from harness.embedder import Item, Model, Role
 from harness.remote import Limits
 
+_HALVES = re.compile("[\ud800-\udfff]")
 _PARTS = 50  # a request has at most so small a part of what a minute allows: what is left over at the minute's end is lost
 
 
-def room(limits: Limits, requests: float, all_tokens: float, all_items: float, *, known: bool) -> tuple[int, float]:
+def room(limits: Limits, requests: float, all_tokens: float, all_items: float, *, first: bool = False) -> tuple[int, float]:
     """The most items and the most tokens of one request, where so many requests, tokens and items may leave in a minute (inf: any number).
 
-    Requests are as large as few of them a minute have to be. ``known`` says whether it is known how the server counts: a first request
-    that an estimate makes is small, since nobody knows how far it is off.
+    Requests are as large as few of them a minute have to be. The ``first`` to a model has few tokens: nobody knows yet how the server
+    counts them, nor what it allows where only its answers say so.
     """
-    parts = max(1.0, min(requests, _PARTS)) if known else _PARTS
-    items = max(1.0, all_items / max(1.0, min(requests, _PARTS)))
-    return int(min(limits.items, items)), min(limits.tokens or np.inf, all_tokens / parts)
+    parts = max(1.0, min(requests, _PARTS))
+    items, most = max(1.0, all_items / parts), min(limits.tokens or np.inf, all_tokens / parts)
+    return int(min(limits.items, items)), min(limits.tokens or np.inf, all_tokens) / _PARTS if first else most
 
 
 def fitting(weights: NDArray[Any], most: float) -> int:
@@ -46,13 +48,20 @@ def fitted(model: Model, items: Sequence[Item], role: Role, most: int | None) ->
     Where the API refuses a text of more than ``most`` tokens, it is cut by the estimate and then by tenths until it fits: the same cut
     whether the model's tokenizer is at hand or the server's refusals have to tell.
     """
-    sent = list(items) if most is None else [_cut(item, most) for item in items]
+    sent = [_sendable(item) if most is None else _cut(_sendable(item), most) for item in items]
     counts = tokens.count(model, sent, role)
     while most is not None and tokens.of(model).exact and (long := [at for at in np.flatnonzero(counts > most) if sent[at].full]):
         for at in long:
             sent[at] = less(sent[at])
         counts[long] = tokens.count(model, [sent[at] for at in long], role)
     return sent, np.minimum(counts, model.max_tokens) if model.max_tokens else counts
+
+
+def _sendable(item: Item) -> Item:
+    """Halves of a character, which no JSON in UTF-8 can hold, become question marks in a diamond."""
+    if not _HALVES.search(item.full):
+        return item
+    return Item(_HALVES.sub("\ufffd", item.text), _HALVES.sub("\ufffd", item.title), item.image)
 
 
 def _cut(item: Item, most: int) -> Item:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -203,16 +203,22 @@ def plan(data: str, models: tuple[str, ...], split: str, store: Path | None, bud
 
 @main.command("show")
 @click.argument("folder", type=click.Path(path_type=Path))
-@config.with_needs
-def show(folder: Path, needs: Needs) -> None:
-    """Print the leaderboard in FOLDER (out/NAME) again, and write its pages anew, without measuring anything."""
+@click.option("--forget/--no-forget", help="Forget the scale and limits that the folder was last asked with.")
+@config.with_wanted
+def show(folder: Path, forget: bool, wanted: Mapping[str, Any]) -> None:
+    """Print the leaderboard in FOLDER (out/NAME) again, without measuring anything, and write its pages and summary.json anew.
+
+    The scale and limits are those of the last eval or show, but for what is given here or in the settings file.
+    """
     from harness import console, result
+    from harness.scale import Needs
     from harness.verdict import choose
     from reports import write
     from reports.table import columns
 
     board = result.load(folder)
-    verdict = choose(board, needs)
+    verdict = choose(board, Needs.read({} if forget else board.needs, wanted))
+    result.save(board, folder, verdict.summary())
     write(board, folder, verdict)
     console.show(board, verdict, columns(board, verdict))
 
@@ -297,7 +303,8 @@ def diff(old: str, new: str, folder: Path | None, markdown: Path | None, json: P
     """Show what moving from the model OLD to the model NEW changes.
 
     Quality with its interval, over all queries and by slice; the queries that get worse and better, with what is found for
-    them; what re-embedding costs; and whether NEW at a smaller dimension keeps OLD's quality.
+    them; what re-embedding and running cost at your scale, and whether NEW keeps your limits; and whether NEW at a smaller
+    dimension keeps OLD's quality, or loses at most --give-up of it.
 
     OLD and NEW are written 'MODEL @ DIM', or MODEL for its largest dimension, or the folder of a leaderboard (out/NAME) for
     its best model.
@@ -306,7 +313,7 @@ def diff(old: str, new: str, folder: Path | None, markdown: Path | None, json: P
     from reports import migration as report
 
     (before, other), (after, board) = migration.locate(old, folder), migration.locate(new, folder)
-    found = migration.migrate(board, before, after, other=other, documents=needs.documents)
+    found = migration.migrate(board, before, after, other=other, needs=needs)
     click.echo(report.text(found))
     _write(((markdown, "w"), (json, "w")), (report.markdown(found), report.as_json(found)))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from harness.errors import OptionError, nearest
 
@@ -64,11 +65,24 @@ def with_needs(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for every field of ``harness.scale.Needs``, and call it with the ``needs`` they make."""
 
     @wraps(command)
+    def call(*, wanted: Mapping[str, Any], **given: Any) -> None:
+        from harness.scale import Needs
+
+        command(**given, needs=Needs(**wanted))
+
+    return with_wanted(call)
+
+
+def with_wanted(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the same options, and call it with ``wanted``, those that the user gave: name -> value."""
+
+    @wraps(command)
     def call(**given: Any) -> None:
         from harness.scale import Needs
 
-        wanted = {field.name: given.pop(field.name) for field in fields(Needs)}
-        command(**given, needs=Needs(**{name: value for name, value in wanted.items() if value is not None}))
+        source = click.get_current_context().get_parameter_source
+        values = {field.name: given.pop(field.name) for field in fields(Needs)}
+        command(**given, wanted={name: value for name, value in values.items() if source(name) is not ParameterSource.DEFAULT})
 
     for option in reversed(_NEEDS):
         call = option(call)

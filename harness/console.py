@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.dataset import Dataset
+from harness.picks import Pick
 from harness.plan import Forecast
 from harness.progress import Advance
 from harness.result import Leaderboard
 from harness.verdict import Verdict
-from reports.choosing import constraints, costs_at, row
+from reports.choosing import constraints, costs_at, held_back, row
 from reports.costs import PAID, paid
 from reports.table import NOTHING, Column
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _LINE_SECONDS = 5.0  # between two plain lines of one stage
 _NAME = 48  # characters of a model's name in one line
+_TASK = 18  # characters of "what for" on a line
 _MEASURES = 2  # columns of measures that fit a terminal
 
 
@@ -97,6 +99,22 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def _choice(pick: Pick) -> list[str]:
+    """A pick as cells of several lines: what for, choose and runner-up, measured and expected, costs, why."""
+    task, name, measured, expected, runner_up, *costs, why = row(pick)
+    if pick.result is None:
+        return [task, name, measured, "", why]
+    mean, interval = measured.rstrip(")").split(" (")
+    usd, size, p95, licence = costs
+    return [
+        task,
+        f"{name}\nrunner-up:\n{runner_up}",
+        f"{mean}\n{interval}\nexpected {expected}",
+        f"{usd} USD per million documents\n{size} bytes a document\np95 {p95} ms\nlicence {licence}",
+        why,
+    ]
+
+
 def show_plan(dataset: Dataset, plans: Sequence[Forecast], spent: float, budget: float | None) -> None:
     """Print what an evaluation would take, a model a row, and why a number is not exact."""
     from rich.table import Table
@@ -153,19 +171,23 @@ def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
     if board.results:
         console.print(table)
     picks = Table(title="Choosing a model", show_lines=True)
-    for heading in ("what for", "choose", f"{board.headline} (95 %)", "expected", "p95 ms", "why"):
+    picks.add_column("what for", max_width=_TASK)
+    for heading in ("choose", f"{board.headline} (95 %)", "costs", "why"):
         picks.add_column(heading, overflow="fold")
     for pick in verdict.picks:
-        task, name, measured, expected, _, _, _, p95, _, why = row(pick)
-        picks.add_row(task, Text(name), measured, expected, p95, Text(why))
+        picks.add_row(*map(Text, _choice(pick)))
     console.print(picks)
-    said = [verdict.certainty, *constraints(verdict), costs_at(verdict.needs, board.dataset["documents"])]
+    said = [verdict.certainty, *held_back(verdict), *constraints(verdict), costs_at(verdict.needs, board.dataset["documents"])]
     for text in said:
         console.print(text, markup=False, highlight=False)
     if not all(result.trained for result in board.results):
         console.print("* the model was not trained to be cut at this dimension", markup=False, highlight=False)
-    for line in paid(board):
-        told = [f"{heading} {figure}" for heading, figure in zip(PAID[1:], line[1:], strict=True) if figure != NOTHING]
-        console.print(f"{line[0]}: {', '.join(told)}", markup=False, highlight=False, soft_wrap=True)
-    for absence in board.absences:
-        console.print(f"{absence.status}: {absence.spec}: {absence.reason}", markup=False, highlight=False, soft_wrap=True)
+    for text in [*_spent(board), *(f"{absence.status}: {absence.spec}: {absence.reason}" for absence in board.absences)]:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _spent(board: Leaderboard) -> Iterator[str]:
+    """A line for each model behind an API: what was expected, and what was used."""
+    for model, *figures in paid(board):
+        told = [f"{heading} {figure}" for heading, figure in zip(PAID[1:], figures, strict=True) if figure != NOTHING]
+        yield f"{model}: {', '.join(told)}"

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Literal, Protocol
 
 import numpy as np
 
@@ -22,54 +21,15 @@ from harness.embedder import Embedded, Item, Model, Role
 from harness.errors import BudgetError, ModelError
 from harness.keys import redact
 from harness.pace import WINDOW, Load, Pace
-from harness.remote import Answer, Endpoint, Failure, Limits
+from harness.purse import Free, Purse, State
+from harness.remote import Answer, Endpoint, Failure, Limits, plain_text
 
 LANDING = 0.7  # seconds that Ctrl-C leaves to replies that are on their way
 _TIGHT = 1.05  # what an estimate of tokens may be short by before a request leaves; its reply puts it right
 _LEAST_RATIO = 0.5
 _OVERHEAD = 40  # tokens that a provider's own prompt may add to a text
 _POLL = 0.5  # seconds: the longest that the loop sleeps
-State = Literal["answered", "lost", "wrong", "unpaid"]
-"""What became of a request. answered: its vectors came. lost: they never came, but may have been paid for. wrong: they were unusable."""
-
-
-class Purse(Protocol):
-    """Where requests are paid from: harness/ledger.py's, or none."""
-
-    def reserve(self, most_tokens: int, items: int) -> int | None:
-        """Put money for so many tokens aside before a request leaves; None where the budget has no room for it."""
-        ...
-
-    def settle(self, ticket: int, state: State, tokens: int) -> None:
-        """Say what became of the request, and how many tokens it was."""
-        ...
-
-    def account(self) -> str:
-        """How much was spent of how much, in words."""
-        ...
-
-    def recent(self, seconds: float) -> list[tuple[float, int, int]]:
-        """Requests to the model within so many seconds, oldest first: how long ago, tokens, items."""
-        ...
-
-
-class Free:
-    """No budget, nothing written down."""
-
-    def reserve(self, most_tokens: int, items: int) -> int | None:  # noqa: ARG002
-        """There is always room."""
-        return 0
-
-    def settle(self, ticket: int, state: State, tokens: int) -> None:
-        """Nothing to settle."""
-
-    def account(self) -> str:
-        """Nothing to tell."""
-        return ""
-
-    def recent(self, seconds: float) -> list[tuple[float, int, int]]:  # noqa: ARG002
-        """Nothing is known."""
-        return []
+_REFUSALS, _FIRST_REFUSALS = 10, 3  # so many texts refused, and it is not for the texts; the second before any answer came
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +64,17 @@ class Arrived:
 
 @dataclass(slots=True)
 class _Request:
-    """Items that go together, and what has become of them so far."""
+    """Items that go together, and what has become of them so far. ``at_most`` tokens may be billed; ``lost`` are the tickets of replies
+    that may have been billed, too.
+    """
 
     positions: list[int]
     tries: int = 0
     paid: int = 0
     ready: float = 0.0
     ticket: int = 0
+    at_most: int = 0
+    lost: list[int] = field(default_factory=list)
     load: Load = field(default_factory=lambda: Load(0.0, 0.0))
 
 
@@ -150,15 +114,19 @@ class Remote:
         purse: Purse | None = None,
         wanted: Callable[[list[int]], list[int]] = lambda positions: positions,
     ) -> Dispatch:
-        """Send items off. ``names`` are for errors; ``wanted`` says, before a request leaves, which of them still lack a vector."""
+        """Send items off. ``names`` are for errors; ``wanted`` says, before a request leaves, which of them still lack a vector.
+
+        Raises ModelError for images where the model reads none.
+        """
+        if not self.endpoint.limits.images:
+            plain_text(items)
         return Dispatch(self, items, role, names or [f"number {at + 1}" for at in range(len(items))], purse or Free(), wanted)
 
-    def learn(self, answer: Answer, counted: int, load: Load) -> None:
-        """Take from an answer what it tells of rates and of how tokens are counted there."""
+    def learn(self, answer: Answer, counted: int) -> None:
+        """Take from a good answer what it tells of rates and of how tokens are counted there."""
         self.pace.read(answer.headers)
         self.in_flight = float(self.endpoint.limits.in_flight) if not self.answered else self._grown()
         if answer.tokens is not None:
-            self.pace.correct(load, answer.tokens)
             found = answer.tokens / max(counted, 1) * (1.0 if tokens.of(self.model).exact else _TIGHT)
             self.ratio = max(self.ratio if self.answered else _LEAST_RATIO, found)
         self.answered = True
@@ -207,6 +175,7 @@ class Dispatch:
                 remote.pace.remember(*request)
         self._chance = random.Random()  # noqa: S311 - spreads retries of many clients, so it must not repeat
         self._error: ModelError | None = None
+        self._refused: list[tuple[int, Failure]] = []
         self._handed: list[Arrived] = []
 
     def __iter__(self) -> Iterator[list[Arrived]]:
@@ -220,6 +189,8 @@ class Dispatch:
                     self._send()  # while these are stored, the next are already on their way
                     yield self._handed
                     self._handed = []
+            if self._refused and not self._error:
+                self._error = ModelError(self._refusals())
             if self._error:
                 raise self._error
         finally:
@@ -235,7 +206,7 @@ class Dispatch:
             self._handed = []
             self._receive(max(0.0, until - time.monotonic()))
         for request in self._flying.values():
-            self._purse.settle(request.ticket, "lost", round(request.load.units))
+            self._purse.settle(request.ticket, "lost", request.at_most)
         self._flying.clear()
 
     def _send(self) -> float:
@@ -250,13 +221,16 @@ class Dispatch:
             if wait := self._remote.pace.wait(weight, len(request.positions)):
                 self._put_back(request)
                 return wait
-            if (ticket := self._purse.reserve(self._at_most(request.positions), len(request.positions))) is None:
-                self._put_back(*self._halves(request))
-                if not self._flying and len(request.positions) == 1:
+            request.at_most = self._at_most(request.positions)
+            if (ticket := self._purse.reserve(request.at_most, len(request.positions))) is None:
+                unsettled = self._flying or self._handed  # what those leave of their reserves may do
+                if not unsettled and len(request.positions) > 1:
+                    self._put_back(*self._halves(request))  # half of it may do
+                    continue
+                self._put_back(request)
+                if not unsettled:
                     self._error = BudgetError(self._out_of_money())
-                if self._flying or self._error:
-                    return 0.0
-                continue  # half of it may do
+                return 0.0
             request.tries += 1
             request.ticket, request.load = ticket, self._remote.pace.leave(weight, len(request.positions))
             self._flying[id(request)] = request
@@ -270,8 +244,8 @@ class Dispatch:
             request = self._again.pop(at)
             request.positions = self._wanted(request.positions)
             return request
-        if self._next == len(self._items):
-            return None
+        if self._next == len(self._items) or len(self._flying) + len(self._again) >= int(self._remote.in_flight):
+            return None  # what waits to be tried again keeps its place: a server that fails is not shown the whole corpus
         most_items, most_tokens = self._room()
         start, self._next = (
             self._next,
@@ -281,8 +255,8 @@ class Dispatch:
 
     def _room(self) -> tuple[int, float]:
         """The most items and tokens that a request should have."""
-        meters, known = self._remote.pace.meters, self._remote.answered or tokens.of(self._model).exact
-        return room(self._remote.endpoint.limits, *(meters[what].limit for what in ("requests", "tokens", "items")), known=known)
+        a_minute = [self._remote.pace.meters[what].limit for what in ("requests", "tokens", "items")]
+        return room(self._remote.endpoint.limits, *a_minute, first=not self._remote.answered)
 
     def _put_back(self, *requests: _Request) -> None:
         self._again[:0] = requests
@@ -290,7 +264,7 @@ class Dispatch:
     def _halves(self, request: _Request) -> list[_Request]:
         half = len(request.positions) // 2
         parts = [part for part in (request.positions[:half], request.positions[half:]) if part]
-        return [replace(request, positions=part, ready=0.0) for part in parts]
+        return [replace(request, positions=part, ready=0.0, lost=[]) for part in parts]
 
     def _weight(self, positions: Sequence[int]) -> float:
         """Tokens that the server is expected to count."""
@@ -329,7 +303,9 @@ class Dispatch:
     def _opened(self, request: _Request, answer: Answer, took: float) -> Arrived:
         """Check an answer and put it in the order of the items; raises Failure."""
         counts = self._counts[request.positions]
-        self._remote.learn(answer, int(counts.sum()), request.load)
+        if answer.tokens is not None:
+            self._remote.pace.correct(request.load, answer.tokens)
+            request.at_most = answer.tokens
         try:
             places = list(range(len(answer.vectors))) if answer.places is None else [int(place) for place in answer.places]
             with np.errstate(over="ignore"):  # what is too large becomes an infinity, and is refused
@@ -338,22 +314,31 @@ class Dispatch:
                 raise ModelError(f"its rows are numbered {places[:5]}..., not 0 to {len(request.positions) - 1}")
         except (ModelError, ValueError, TypeError) as error:
             raise Failure("wrong", f"unusable answer: {error}") from error
+        self._remote.learn(answer, int(counts.sum()))
         ordered = np.empty_like(matrix)
         ordered[places] = matrix
         total = int(counts.sum()) if answer.tokens is None else answer.tokens
+        for ticket in request.lost:  # now it is known what those were
+            self._purse.settle(ticket, "lost", total)
         return Arrived(request.positions, Embedded(ordered, share(total, counts)), took, request.ticket, total)
 
     def _handle(self, request: _Request, failure: Failure) -> None:
         """Decide what becomes of a request that gave nothing."""
-        billed = {"lost": "lost", "wrong": "wrong"}.get(failure.kind, "unpaid")
-        self._purse.settle(request.ticket, billed, 0 if billed == "unpaid" else round(request.load.units))  # type: ignore[arg-type]
+        billed: State = "lost" if failure.kind == "lost" else "wrong" if failure.kind == "wrong" else "unpaid"
+        self._purse.settle(request.ticket, billed, 0 if billed == "unpaid" else request.at_most)
+        request.lost += [request.ticket] if billed == "lost" else []
         if failure.kind == "busy":
-            self._remote.slow_down(failure.retry_after)
+            wait = failure.retry_after or 0.0
+            self._remote.slow_down(wait if wait <= self._remote.patience.longest else None)
         request.paid += failure.kind == "wrong"
         if failure.kind == "refused" and len(request.positions) > 1:
             self._put_back(*(_Request(half.positions) for half in self._halves(request)))
         elif failure.kind == "refused" and self._shorten(request.positions[0]):
             self._put_back(_Request(request.positions))
+        elif failure.kind == "refused":
+            self._refused.append((request.positions[0], failure))
+            if len(self._refused) >= (_REFUSALS if self._remote.answered else _FIRST_REFUSALS):
+                self._error = self._error or ModelError(self._refusals())
         elif reason := self._hopeless(request, failure):
             self._error = self._error or ModelError(redact(reason))
         else:
@@ -363,7 +348,7 @@ class Dispatch:
     def _shorten(self, position: int) -> bool:
         """Cut a tenth off a text that the server finds too long though it was cut; False for one that is short enough anyway."""
         most = self._remote.endpoint.limits.item_tokens
-        if most is None or self._counts[position] < most / 2:
+        if most is None or len(self._items[position].full.encode()) <= most:  # no tokenizer makes more tokens than there are bytes
             return False
         self._items[position] = less(self._items[position])
         self._counts[position] = tokens.count(self._model, [self._items[position]], self._role)[0]
@@ -373,10 +358,7 @@ class Dispatch:
         """Why trying again makes no sense, in one sentence with the way out; empty where it does make sense."""
         patience, first = self._remote.patience, f"{self._role} {self._names[request.positions[0]]!r}"
         if failure.kind == "fatal":
-            return f"{failure.message}"
-        if failure.kind == "refused":
-            fix = "change or remove it" if self._remote.answered else "it has accepted nothing yet: are the model's name and options right?"
-            return f"refuses {first}: {failure.message}; {fix}"
+            return failure.message
         if failure.retry_after and failure.retry_after > patience.longest:
             return f"asks to wait {failure.retry_after / 60:.0f} minutes: {failure.message}; all that arrived is kept, go on then"
         if failure.kind == "unreachable" and not self._remote.answered and request.tries >= patience.unreachable:
@@ -388,6 +370,14 @@ class Dispatch:
                 "all that arrived is kept, the same command goes on from there"
             )
         return ""
+
+    def _refusals(self) -> str:
+        """Which texts the server refuses, and why."""
+        names = ", ".join(repr(self._names[position]) for position, _ in self._refused)
+        fix = f"change or remove {'it' if len(self._refused) == 1 else 'them'}; all that arrived is kept"
+        if not self._remote.answered:
+            fix = "it has accepted nothing yet: are the model's name and options right?"
+        return redact(f"refuses {self._role} {names}: {self._refused[0][1].message}; {fix}")
 
     def _out_of_money(self) -> str:
         left = len(self._items) - self._next + sum(len(request.positions) for request in self._again)

@@ -58,6 +58,12 @@ def parse_dims(text: str) -> tuple[Dim, ...]:
     return tuple(dims)
 
 
+def default_dims(native: int, trained: Sequence[int]) -> set[int]:
+    """The dimensions to measure where none are asked for: the native one and the Matryoshka ones, else the powers of two below it."""
+    powers = {1 << power for power in range(native.bit_length()) if SMALLEST_UNTRAINED <= 1 << power < native}
+    return {native, *(trained or powers)}
+
+
 def grid(model: Model, dims: Sequence[Dim] | None = None) -> list[Variant]:
     """The dimensions to measure for a model, largest first.
 
@@ -67,11 +73,7 @@ def grid(model: Model, dims: Sequence[Dim] | None = None) -> list[Variant]:
     if not model.dim:
         return [Variant(0)]
     trained = {model.dim, *model.mrl_dims}
-    if dims is None:
-        powers = {1 << power for power in range(model.dim.bit_length()) if SMALLEST_UNTRAINED <= 1 << power < model.dim}
-        wanted = trained if model.mrl_dims else trained | powers
-    else:
-        wanted = {model.dim if dim == "native" else dim for dim in dims}
+    wanted = default_dims(model.dim, model.mrl_dims) if dims is None else {model.dim if dim == "native" else dim for dim in dims}
     if too_small := [dim for dim in wanted if dim < 1]:
         raise OptionError(f"dim {min(too_small)} is not a whole number of 1 or more")
     if too_large := [dim for dim in wanted if dim > model.dim]:

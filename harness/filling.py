@@ -10,10 +10,11 @@ import numpy as np
 
 from harness import store
 from harness.dataset import Dataset, Document, Query
-from harness.dispatch import Arrived, Purse, Remote
+from harness.dispatch import Arrived, Remote
 from harness.embedder import Embedded, Embedder, Item, Role
 from harness.ledger import Ledger
 from harness.progress import Advance, Progress
+from harness.purse import Purse
 from harness.store import Stored, VectorStore
 
 _BATCH_SECONDS = 2.0  # a batch is one commit: what a kill can lose

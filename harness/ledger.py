@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from harness.dispatch import State
 from harness.embedder import Model
 from harness.errors import BudgetError
+from harness.purse import State
 from harness.store import VectorStore
 
 _SENT = "sent"

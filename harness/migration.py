@@ -6,7 +6,7 @@ Both are cells of measured leaderboards on the same judged data, compared query 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from harness.baseline import CannotCompareError
 from harness.errors import OptionError, nearest
 from harness.metrics import UNJUDGED, Floats
 from harness.result import SUMMARY, Leaderboard, Result, load, score_matrix
-from harness.scale import Bill, Needs, bill
+from harness.scale import Bill, Needs, bill, broken
 from harness.slices import BM25, of_others
 
 Keeps = Literal["yes", "no", "can't tell"]
@@ -71,7 +71,8 @@ class AtDim:
     """The new model at one of its dimensions, compared with the old cell.
 
     ``keeps`` is "yes" when it is shown to lose at most 1 % of the old mean (the 95 % interval of the difference lies above
-    that margin), "no" when it is shown to lose more, else "can't tell".
+    that margin), "no" when it is shown to lose more, else "can't tell"; ``within`` says the same of the share that the user would
+    give up.
     """
 
     name: str
@@ -80,6 +81,7 @@ class AtDim:
     comparison: stats.Comparison
     bytes_per_document: float | None
     keeps: Keeps
+    within: Keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ class Migration:
     """All that changes by ``metric`` when the cell ``new`` takes the place of ``old``, and what must be said beside it.
 
     ``worse`` and ``better`` are the queries that change most; ``dims`` are all cells of the new model, largest first.
+    ``bill_before`` and ``bill_after`` are what the cells cost at the scale of ``needs``; of its limits the new cell keeps ``kept``
+    and breaks ``broken``: limit -> why.
     """
 
     dataset: str
@@ -113,6 +117,11 @@ class Migration:
     better: tuple[Moved, ...]
     dims: tuple[AtDim, ...]
     cost: Reembedding
+    needs: Needs
+    bill_before: Bill
+    bill_after: Bill
+    kept: tuple[str, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -153,21 +162,24 @@ def locate(name: str, folder: Path | None = None) -> tuple[Result, Leaderboard]:
     return find(board, name), board
 
 
-def migrate(board: Leaderboard, old: Result, new: Result, *, other: Leaderboard | None = None, documents: int | None = None) -> Migration:
+def migrate(board: Leaderboard, old: Result, new: Result, *, other: Leaderboard | None = None, needs: Needs | None = None) -> Migration:
     """Compare ``old`` with ``new``, a cell of ``board``, by its headline measure.
 
-    ``old`` may come from the leaderboard ``other``, of another run on the same judged data. ``documents`` is how many will
-    have to be embedded (None: as many as the corpus has). Raises CannotCompareError when the data differ in what was
-    judged, ResultError when ``old`` was not scored by that measure, OptionError when there is nothing to embed.
+    ``old`` may come from the leaderboard ``other``, of another run on the same judged data. ``needs`` are the user's scale,
+    with the documents that will have to be embedded, and limits. Raises CannotCompareError when the data differ in what was
+    judged, ResultError when ``old`` was not scored by that measure.
     """
     metric, source, notes = board.headline, other or board, _check_data(old, new)
     old.mean(metric)  # says what it has instead
     after, before = score_matrix([new, old], metric).T  # (queries,) each
-    dims = _dims(board, old, new)
+    needs = needs or Needs()
+    needs = replace(needs, documents=needs.documents or board.dataset["documents"])
+    bills = bill(old, source.dataset, needs), bill(new, board.dataset, needs)
+    lost, limits = broken(new, bills[1], needs), needs.limits()
+    dims = _dims(board, old, new, needs.give_up)
     own = next(at.comparison for at in dims if at.name == new.name)
     if len(before) < stats.ROUGH_BELOW:
         notes.append(f"{len(before)} queries are few: the intervals and what follows from them are rough")
-    needs = Needs(documents=board.dataset["documents"] if documents is None else documents)
     texts = {**source.documents, **board.documents}
     return Migration(
         dataset=board.dataset["name"],
@@ -179,7 +191,12 @@ def migrate(board: Leaderboard, old: Result, new: Result, *, other: Leaderboard 
         worse=_moved(board, old, new, np.minimum(after - before, 0), texts),
         better=_moved(board, old, new, np.maximum(after - before, 0), texts),
         dims=dims,
-        cost=_reembedding(bill(old, source.dataset, needs), bill(new, board.dataset, needs)),
+        cost=_reembedding(*bills),
+        needs=needs,
+        bill_before=bills[0],
+        bill_after=bills[1],
+        kept=tuple(text for name, text in limits.items() if name not in lost),
+        broken={limits[name]: why for name, why in lost.items()},
         notes=tuple(notes),
     )
 
@@ -238,20 +255,21 @@ def _hits(result: Result, row: int, texts: Mapping[str, str]) -> tuple[Hit, ...]
     return tuple(Hit(str(document), None if grade == UNJUDGED else int(grade), texts.get(document, "")) for document, grade in pairs)
 
 
-def _dims(board: Leaderboard, old: Result, new: Result) -> tuple[AtDim, ...]:
+def _dims(board: Leaderboard, old: Result, new: Result, give_up: float) -> tuple[AtDim, ...]:
     others = [result for result in board.results if result.spec == new.spec and result.identity != new.identity]
     cells = sorted([new, *others], key=lambda result: -result.dim)
     scores = score_matrix([old, *cells], board.headline)  # (queries, 1 + cells)
-    margin, found = MARGIN * float(scores[:, 0].mean()), []
+    mean, found = float(scores[:, 0].mean()), []
     for cell, comparison in zip(cells, stats.compare(scores[:, 1:], scores[:, 0]), strict=True):
         size = None if cell.cost.bytes is None else cell.cost.bytes / board.dataset["documents"]
-        found.append(AtDim(cell.name, cell.dim, cell.mean(board.headline), comparison, size, _keeps(comparison, margin, len(scores))))
+        keeps, within = (_keeps(comparison, share * mean) for share in (MARGIN, give_up))
+        found.append(AtDim(cell.name, cell.dim, cell.mean(board.headline), comparison, size, keeps, within))
     return tuple(found)
 
 
-def _keeps(comparison: stats.Comparison, margin: float, queries: int) -> Keeps:
+def _keeps(comparison: stats.Comparison, margin: float) -> Keeps:
     """Non-inferiority by the interval; nothing is shown by fewer queries than a slice needs."""
-    if queries < stats.FEWEST_IN_SLICE:
+    if comparison.queries < stats.FEWEST_IN_SLICE:
         return "can't tell"
     if comparison.low >= -margin - _ROUNDING:
         return "yes"

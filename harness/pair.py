@@ -18,6 +18,7 @@ class Pair:
             raise OptionError(f"{one} has vectors of {one.dim} dimensions, {other} of {other.dim}; ask both for the same with ?dimensions=")
         self._of: dict[Role, Embedder] = {"document": documents, "query": queries}
         self.batch = documents.batch
+        prices = (one.usd_per_million_tokens, other.usd_per_million_tokens)
         self.model = Model(
             provider=one.provider,
             name=f"{one.name}+{other}",
@@ -27,8 +28,8 @@ class Pair:
             options=(("documents", one.digest()), ("queries", other.digest())),
             mrl_dims=tuple(dim for dim in one.mrl_dims if dim in other.mrl_dims),
             licence=one.licence if one.licence == other.licence else f"{one.licence or '?'}, {other.licence or '?'}",
-            usd_per_million_tokens=one.usd_per_million_tokens,
-            query_usd_per_million_tokens=other.usd_per_million_tokens,
+            usd_per_million_tokens=None if None in prices else prices[0],  # of a half that is not known, the whole is not
+            query_usd_per_million_tokens=None if None in prices else prices[1],
             local=one.local and other.local,
         )
 

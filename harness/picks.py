@@ -13,7 +13,7 @@ from harness import stats
 from harness.metrics import Floats
 from harness.result import Leaderboard, Result, score_matrix
 from harness.scale import Bill, Needs
-from harness.slices import TASKS, tag_slice
+from harness.slices import CODE, TASKS, names_code, tag_slice
 
 OVERALL, FAST, SMALL, VALUE = "Overall", "Latency-critical", "Storage-critical", "Best value for money"
 TOGETHER = "their combination"
@@ -21,7 +21,18 @@ TOLERANCE = 0.01
 """The share of the best mean that a smaller dimension may lose and still be recommended."""
 Tied = dict[tuple[str, ...], NDArray[np.bool_]]
 _SMALLEST_STRATUM = 20  # queries: kinds with fewer are one stratum together
+_EQUAL = 1e-12  # means closer than this are equal
 _NO_QUERIES = "this corpus has no such queries"
+_UNTAGGED_CODE = "this corpus names code beside other things, but no query or document has a tag that says code"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """The best of all cells, where the user's constraints exclude it: how it compares with the pick, and constraint -> why."""
+
+    result: Result
+    comparison: stats.Comparison
+    broken: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +41,8 @@ class Pick:
 
     ``mean`` (with its 95 % interval) is what was measured of it on these queries; ``expected`` is what is left on other such
     queries, when the mean is not flattered by having been picked. ``tied`` counts the
-    cells it was taken from. Without a result there are only a reason and the number of queries.
+    cells it was taken from. ``held_back`` is what would be better on these queries but is excluded. Without a result there
+    are only a reason and the number of queries.
     """
 
     task: str
@@ -45,6 +57,7 @@ class Pick:
     tied: int = 0
     runner_up: Result | None = None
     bill: Bill | None = None
+    held_back: HeldBack | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,7 @@ class _Cost:
 _YEAR = _Cost(lambda bill: bill.year_usd, "{:,.2f} USD in the first year")
 _HOURS = _Cost(lambda bill: bill.embed_hours, "{time} to embed the documents")
 _BYTES = _Cost(lambda bill: None if bill.bytes is None else bill.bytes / bill.documents, "{:,.0f} bytes a document")
-_LATENCY = _Cost(lambda bill: bill.p95_level, "p95 {:g} ms")
+_LATENCY = _Cost(lambda bill: bill.p95_level, "p95 {:,.15g} ms")
 _MONEY = (_YEAR, _HOURS, _BYTES, _LATENCY)
 
 
@@ -160,8 +173,7 @@ def _pick(
     if not models:
         return Pick(task=task, queries=len(ids), reason="no embedding model was measured")
     if len(ids) < stats.FEWEST_IN_SLICE:
-        few = f"this corpus has only {len(ids)} such queries; {stats.FEWEST_IN_SLICE} are needed" if ids else _NO_QUERIES
-        return Pick(task=task, queries=len(ids), reason=few)
+        return Pick(task=task, queries=len(ids), reason=_few(board, task, len(ids)))
     if not eligible:
         nearest = min(models, key=lambda result: len(broken[result.identity]))
         why = "; ".join(broken[nearest.identity].values())
@@ -180,7 +192,7 @@ def _pick(
     return Pick(
         task=task,
         queries=len(ids),
-        reason=_reason(aim, eligible, own, scores, len(inside), chosen) + _floor(board, ids, float(means[chosen])),
+        reason=_reason(aim, eligible, own, scores, len(inside), chosen, len(models)) + _floor(board, ids, float(means[chosen])),
         result=eligible[chosen],
         mean=float(means[chosen]),
         low=float(low),
@@ -190,7 +202,15 @@ def _pick(
         tied=len(inside),
         runner_up=eligible[others[0]] if others else None,
         bill=own[chosen],
+        held_back=_held_back(board, ids, models, eligible[chosen], broken),
     )
+
+
+def _few(board: Leaderboard, task: str, count: int) -> str:
+    """Why a row with too few queries is not answered."""
+    if count:
+        return f"this corpus has only {count} such queries; {stats.FEWEST_IN_SLICE} are needed"
+    return _UNTAGGED_CODE if task == CODE and names_code(board.dataset) else _NO_QUERIES
 
 
 def _on(ids: Sequence[str], cells: Sequence[Result], measure: str) -> Floats:
@@ -199,21 +219,40 @@ def _on(ids: Sequence[str], cells: Sequence[Result], measure: str) -> Floats:
     return score_matrix(cells, measure)[[place[query] for query in ids]]
 
 
-def _reason(aim: _Aim, cells: Sequence[Result], bills: Sequence[Bill], scores: Floats, tied: int, chosen: int) -> str:
-    """Why ``chosen``, one of ``tied`` cells, in one sentence made from the numbers; ``scores`` are ``(queries, cells)``."""
+def _reason(aim: _Aim, cells: Sequence[Result], bills: Sequence[Bill], scores: Floats, tied: int, chosen: int, measured: int) -> str:
+    """Why ``chosen``, one of ``tied`` cells, in one sentence made from the numbers; ``scores`` are ``(queries, cells)``.
+
+    ``cells`` are those that keep the constraints, ``measured`` counts all.
+    """
     means = scores.mean(axis=0)
     best, *_ = order = [int(at) for at in np.argsort(-means, kind="stable")]
     if len(cells) == 1:
-        return "the only one to choose from"
+        return "the only one to choose from" if measured == 1 else f"the only one of {measured} cells that keeps your constraints"
+    among = "" if len(cells) == measured else f"of the {len(cells)} of {measured} cells that keep your constraints, "
     if tied == 1:
         gap = stats.compare(scores[:, [chosen]], scores[:, order[1]])[0]
-        return f"the only one that can be best: {gap.difference:.3f} ({gap.low:.3f} to {gap.high:.3f}) ahead of {cells[order[1]].name}"
+        return (
+            f"{among}the only one that can be best: {gap.difference:.3f} ({gap.low:.3f} to {gap.high:.3f}) ahead of {cells[order[1]].name}"
+        )
     cost = aim.telling(bills[chosen], bills[best])
     lose = f", or that lose at most {100 * aim.give_up:g} %" if aim.give_up else ""
-    text = f"the {aim.superlative} of {tied} that {len(scores):,} queries can't tell from the best{lose}: {cost.said(bills[chosen])}"
+    text = f"{among}the {aim.superlative} of {tied} that {len(scores):,} queries can't tell from the best{lose}: {cost.said(bills[chosen])}"
     if best == chosen:
         return text
     return f"{text}; {cells[best].name} is {means[best] - means[chosen]:.3f} ahead, with {cost.said(bills[best])}"
+
+
+def _held_back(
+    board: Leaderboard, ids: Sequence[str], models: Sequence[Result], chosen: Result, broken: Mapping[str, Mapping[str, str]]
+) -> HeldBack | None:
+    """The best of ``models`` on these queries, where no cell that keeps the constraints is as good."""
+    scores = _on(ids, models, board.headline)
+    means = scores.mean(axis=0)
+    first = int(means.argmax())
+    if means[first] - max(mean for cell, mean in zip(models, means, strict=True) if not broken[cell.identity]) <= _EQUAL:
+        return None
+    comparison = stats.compare(scores[:, [first]], scores[:, models.index(chosen)], strata(board, ids))[0]
+    return HeldBack(models[first], comparison, broken[models[first].identity])
 
 
 def _floor(board: Leaderboard, ids: Sequence[str], mean: float) -> str:
@@ -231,8 +270,7 @@ def prices(board: Leaderboard, needs: Needs, broken: Mapping[str, Mapping[str, s
     models = [result for result in board.results if not result.floor]
     kept = [result for result in models if not broken[result.identity]]
     found = []
-    for name, value in needs.constraints().items():
-        text = name if value is True else f"{name} = {value:g}"
+    for name, text in needs.limits().items():
         excluded = sum(name in broken[result.identity] for result in models)
         freed = [result for result in models if set(broken[result.identity]) <= {name}]
         found.append(_price(text, excluded, freed, kept, board.headline))
@@ -251,7 +289,10 @@ def _price(constraint: str, excluded: int, freed: Sequence[Result], kept: Sequen
 
 
 def extremes(board: Leaderboard, bills: Mapping[str, Bill]) -> tuple[Extreme, ...]:
-    """The highest mean, the smallest dimension within 1 % of it, the cheapest and the fastest of all, floors left out."""
+    """The highest mean, the smallest dimension within 1 % of it, the cheapest and the fastest of all, floors left out.
+
+    Cheapest means the least money in the first year and, where that is equal, the least time to embed; the reason says which.
+    """
     cells, headline = [result for result in board.results if not result.floor], board.headline
     if not cells:
         return (Extreme("Highest mean", None, "no embedding model was measured"),)
@@ -262,7 +303,7 @@ def extremes(board: Leaderboard, bills: Mapping[str, Bill]) -> tuple[Extreme, ..
     return (
         Extreme("Highest mean", best, f"{headline} {best.mean(headline):.4f}"),
         Extreme(f"Smallest dimension within {100 * TOLERANCE:g} % of it", smallest, _smallest_reason(headline, smallest, best, smaller)),
-        _least("Cheapest to embed", cells, best, headline, bills, _Aim("cheapest", _MONEY)),
+        _least("Cheapest", cells, best, headline, bills, _Aim("cheapest", _MONEY)),
         _least("Fastest to answer", cells, best, headline, bills, _Aim("fastest", (_LATENCY,))),
     )
 

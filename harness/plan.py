@@ -134,13 +134,13 @@ def billable(embedder: Embedder, wanted: list[Item], role: Role) -> Counts:
 
 def _requests(remote: Remote, counts: Counts, role: Role) -> int:
     """How many requests items of so many tokens ``(n,)`` will be, in this order: a sample of the queries goes one by one."""
-    limits, known = remote.endpoint.limits, remote.answered or tokens.of(remote.model).exact
+    limits = remote.endpoint.limits
     a_minute = [bound or np.inf for bound in (limits.requests_per_minute, limits.tokens_per_minute, limits.items_per_minute)]
     single = alone(list(range(len(counts)))) if role == "query" else []
     weights = np.delete(counts, single) * remote.ratio
     requests, start = len(single), 0
     while start < len(weights):
-        most_items, most_tokens = room(limits, *a_minute, known=known or requests > 0)
+        most_items, most_tokens = room(limits, *a_minute, first=not remote.answered and not requests)
         start += fitting(weights[start : start + most_items], most_tokens)
         requests += 1
     return requests

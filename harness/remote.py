@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ import numpy as np
 
 from harness.embedder import Item, Model, Role, Settings
 from harness.errors import ModelError, OptionError
-from harness.keys import find
+from harness.keys import find, redact
 
 Kind = Literal["busy", "lost", "unreachable", "wrong", "refused", "fatal"]
 """Why an attempt gave nothing, and so what is done about it.
@@ -37,10 +38,10 @@ fatal         no later attempt can succeed (key, quota, unknown model, redirect)
 _BUSY = frozenset((408, 409, 425, 429))
 _REFUSED = frozenset((400, 413, 422))
 _MEANING = {
-    401: "the key was not accepted",
-    402: "the account has no credit",
-    403: "the key may not use this model",
-    404: "there is no such model or address",
+    401: "the key was not accepted: is it whole, and this provider's?",
+    402: "the account has no credit: when it has, the same command goes on",
+    403: "the key may not use this model: allow it there, or take another",
+    404: "there is no such model or address: is it spelled right?",
 }
 _NO_CREDIT = ("insufficient_quota", "billing_not_active", "billing hard limit")
 _WAIT = re.compile(r"(?:retry|try again) in ([0-9.]+) ?(ms|s)\b")  # how Google and OpenAI say Retry-After in words
@@ -53,7 +54,7 @@ class Limits:
 
     ``items`` and ``tokens`` bound one request, those ``_per_minute`` all of them; ``in_flight`` is how many may wait for their
     answers at once, ``timeout`` the seconds until an answer counts as lost. ``item_tokens`` bounds one text where the API refuses
-    a longer one instead of cutting it: then it is cut here.
+    a longer one instead of cutting it: then it is cut here. ``images`` says whether they are read.
     """
 
     items: int = 96
@@ -64,6 +65,7 @@ class Limits:
     items_per_minute: float | None = None
     in_flight: int = 32
     timeout: float = 120.0
+    images: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,13 @@ def limits(settings: Settings, **more: Any) -> Limits:
         "in_flight": settings.in_flight,
         "timeout": settings.timeout,
     }
+    more = {"images": "image" in settings.modality} | more
     return Limits(**(more | {name: value for name, value in said.items() if value is not None}))
+
+
+def sized(settings: Settings) -> bool:
+    """Whether a request says the dimension: of a model that has several, or where the user wants one."""
+    return bool(settings.mrl_dims or settings.dimensions)
 
 
 def address(settings: Settings, default: str = "") -> str:
@@ -170,12 +178,15 @@ def address(settings: Settings, default: str = "") -> str:
 def is_here(url: str) -> bool:
     """Whether an address is this machine's own."""
     host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a name, and be it 127.evil.example
+        return False
 
 
 def failure(error: Exception, status: int | None = None, message: str = "", headers: Mapping[str, str] | None = None) -> Failure:
     """Sort a failed attempt by HTTP status, or, where no reply came, by what broke the connection."""
-    text = " ".join((message or str(error) or type(error).__name__).split())[:_SHOWN]
+    text = _shown(message or str(error) or type(error).__name__)
     if status is None:
         return _broken(error, text)
     names = {name.lower(): value for name, value in (headers or {}).items()}
@@ -190,6 +201,11 @@ def failure(error: Exception, status: int | None = None, message: str = "", head
     if wait is None and kind == "busy" and (words := _WAIT.search(message)):
         wait = float(words[1]) / (1000 if words[2] == "ms" else 1)
     return Failure(kind, said, retry_after=wait, status=status)
+
+
+def _shown(text: str) -> str:
+    """The beginning of what a server says, on one line. Keys go before it is cut: of half a key nobody knows that it is one."""
+    return " ".join(redact(text).split())[:_SHOWN]
 
 
 def _kind(status: int, text: str) -> Kind:
@@ -213,9 +229,15 @@ def _no_credit(text: str) -> bool:
 
 def _broken(error: Exception, text: str) -> Failure:
     kinds = {type(link).__name__ for link in _chain(error)}
+    root: BaseException = error
+    passed = {id(error)}
+    while (inner := root.__cause__ or root.__context__) and id(inner) not in passed:  # SDKs say no more than that there was an error
+        root = inner
+        passed.add(id(root))
+    text = _shown(str(root)) or text
     if "ConnectTimeout" in kinds or kinds & {"ConnectError", "ConnectionRefusedError", "NewConnectionError", "gaierror"}:
         return Failure("unreachable", f"no connection: {text}")
-    return Failure("lost", f"the reply was lost: {type(error).__name__}: {text}")
+    return Failure("lost", f"the reply was lost: {type(root).__name__}: {text}")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

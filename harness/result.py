@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -125,7 +125,8 @@ class Leaderboard:
 
     ``slices``: what the queries are sliced by -> value -> query ids. ``tasks``: row of the table "choosing a model" ->
     ids of the queries that belong to it. ``queries``: query id -> text. ``documents``: id -> the beginning of the text,
-    of those that are judged or were found. ``judgements``: query id -> document id -> grade.
+    of those that are judged or were found. ``judgements``: query id -> document id -> grade. ``needs``: those that the
+    verdict in summary.json was made for, by name; empty where nothing was read.
     """
 
     dataset: Mapping[str, Any]
@@ -137,6 +138,7 @@ class Leaderboard:
     queries: Mapping[str, str] = field(default_factory=dict)
     documents: Mapping[str, str] = field(default_factory=dict)
     judgements: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    needs: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
 
     def __repr__(self) -> str:
@@ -285,13 +287,14 @@ def load(folder: str | Path) -> Leaderboard:
         return Leaderboard(
             dataset=facts,
             headline=headline,
-            results=tuple(read(folder / row["file"]) for row in rows if row["status"] == "ok"),
+            results=tuple(_asked(read(folder / row["file"]), row["metrics"]) for row in rows if row["status"] == "ok"),
             absences=tuple(Absence(r["model"], r["status"], r["reason"]) for r in rows if r["status"] != "ok"),
             slices={by: {value: tuple(ids) for value, ids in values.items()} for by, values in summary["slices"].items()},
             tasks={task: tuple(ids) for task, ids in summary["tasks"].items()},
             queries=evidence["queries"],
             documents=evidence["documents"],
             judgements=evidence["judgements"],
+            needs=summary["verdict"]["needs"],
             folder=folder,
         )
     except FileNotFoundError as error:
@@ -299,6 +302,11 @@ def load(folder: str | Path) -> Leaderboard:
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         fix = "it is made by bakeoff eval"
         raise ResultError(f"{folder}: {SUMMARY} and {EVIDENCE} are not a readable leaderboard ({error!r}); {fix}") from error
+
+
+def _asked(result: Result, measures: Mapping[str, float]) -> Result:
+    """A result with only the measures of its row: its file also keeps those of earlier runs."""
+    return replace(result, scores={name: result.scores[name] for name in measures})
 
 
 _WHOLE_NUMBERS = (

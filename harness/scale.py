@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import OptionError
+from harness.errors import OptionError, ResultError
 from harness.result import Result
 
 DAYS = 365.25 / 12
@@ -64,10 +64,24 @@ class Needs:
         if not 0 <= self.give_up < 1:
             raise OptionError(f"give_up = {self.give_up} is not a share from 0 up to 1, as in 0.02")
 
+    @classmethod
+    def read(cls, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Needs:
+        """The needs that were ``stored``, with what is ``wanted`` in place of theirs; raises OptionError, ResultError."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(stored.keys() - known):
+            raise ResultError(
+                f"{unknown[0]} is none of the needs that this bakeoff knows ({', '.join(sorted(known))}); show --forget drops all"
+            )
+        return cls(**{**stored, **wanted})
+
     def constraints(self) -> dict[str, float | bool]:
         """The constraints that were set, by name."""
         names = ("max_p95_ms", "max_ram_gb", "max_usd_per_month", "commercial", "local")
         return {name: value for name in names if (value := getattr(self, name)) is not None and value is not False}
+
+    def limits(self) -> dict[str, str]:
+        """The constraints that were set, by name, as a reader sees them: ``max_p95_ms = 50``."""
+        return {name: name if value is True else f"{name} = {value:g}" for name, value in self.constraints().items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +149,18 @@ def _p95(result: Result, size: float | None) -> float | None:
     return 1000 * (cost.alone_embed_p95 + max(0.0, cost.alone_search_p95 + (size - cost.bytes) / 1e9 * cost.scan_seconds_per_gb))
 
 
+def milliseconds(value: float) -> str:
+    """A latency in three digits, from 100 ms up in whole ones."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def broken(result: Result, at_scale: Bill, needs: Needs) -> dict[str, str]:
     """The constraints that a cell does not keep, or cannot be shown to keep: name -> why. Empty means eligible."""
     found: dict[str, str] = {}
     limits = (
-        ("max_p95_ms", at_scale.p95_ms, "p95 {:.3g} ms", "latency", 1.0),
-        ("max_ram_gb", at_scale.bytes, "index {:.3g} GB", "size", 1e9),
-        ("max_usd_per_month", at_scale.month_usd, "{:.2f} USD a month", "price", 1.0),
+        ("max_p95_ms", at_scale.p95_ms, "p95 {milliseconds} ms", "latency", 1.0),
+        ("max_ram_gb", at_scale.bytes, "index {value:.3g} GB", "size", 1e9),
+        ("max_usd_per_month", at_scale.month_usd, "{value:.2f} USD a month", "price", 1.0),
     )
     for name, value, text, unknown, unit in limits:
         limit = getattr(needs, name)
@@ -150,7 +169,7 @@ def broken(result: Result, at_scale: Bill, needs: Needs) -> dict[str, str]:
         if value is None:
             found[name] = f"{unknown} was not measured"
         elif value / unit > limit:
-            found[name] = text.format(value / unit)
+            found[name] = text.format(value=value / unit, milliseconds=milliseconds(value))
     licence = str(result.model.get("licence", ""))
     if needs.commercial and licence.lower() not in _COMMERCIAL:
         found["commercial"] = f"licence {licence} is not known to allow commercial use" if licence else "licence unknown"

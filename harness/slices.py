@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.dataset import Dataset, Query
+from harness.dataset import Dataset, Document, Query
 from harness.result import Result
 
 Slices = dict[str, dict[str, tuple[str, ...]]]
@@ -17,6 +18,7 @@ Slices = dict[str, dict[str, tuple[str, ...]]]
 QUERY_WORDS = ((4, "1 to 4 words"), (12, "5 to 12 words"), (None, "over 12 words"))
 DOCUMENT_WORDS = ((256, "up to 256 words"), (1000, "257 to 1,000 words"), (None, "over 1,000 words"))
 QUERY_LENGTH, ANSWER_LENGTH, BM25, CUT_BY = "query length", "answer length", "BM25", "answer cut by "
+DETECTED = "language (detected)"
 FOUND_WITHIN = 10
 TASKS = ("English general", "Multilingual", "Code search", "Long context", "Multimodal (text + image)")
 ENGLISH, MULTILINGUAL, CODE, LONG, MULTIMODAL = TASKS
@@ -24,19 +26,22 @@ LONG_WORDS = 1000
 _RARE = 0.02  # a language detected in a smaller share of the queries is taken for a mistake
 _DETECT_WORDS = 100
 _LANGUAGES = {"english": "en", "eng": "en"}
+_BESIDE_CODE = frozenset(
+    ("mixed", "general", "prose", "docs", "documentation", "english", "multilingual", "crosslingual", "long", "multimodal")
+)
+"""What a dataset says of itself when only some of it is code."""
 
 
 def slices(dataset: Dataset, results: Sequence[Result] = ()) -> Slices:
-    """Slice the queries of a dataset by tag, length, and what the systems measured on it made of them.
+    """Slice the queries of a dataset by tag, language, length, and what the systems measured on it made of them.
 
+    Where no query is tagged with its language, the detected ones are a slice that says so.
     A query's answer length is that of its longest document of the highest grade, in blank-separated words. With BM25
     among the results, a query counts as found by it when a relevant document is among its first ten. Models that cut
     some of the answers off slice the queries into those with a cut answer and those without.
     """
     found: dict[str, dict[str, list[str]]] = {}
-    for query in dataset.queries:
-        for name, value in sorted(query.tags.items()):
-            _put(found, tag_slice(name), value, query.id)
+    _by_tag_and_language(dataset, found)
     for query in dataset.queries:
         _put(found, QUERY_LENGTH, _named(len(query.text.split()), QUERY_WORDS), query.id)
     lengths = _words(dataset)
@@ -57,9 +62,18 @@ def slices(dataset: Dataset, results: Sequence[Result] = ()) -> Slices:
     }
 
 
+def _by_tag_and_language(dataset: Dataset, found: dict[str, dict[str, list[str]]]) -> None:
+    for query in dataset.queries:
+        for name, value in sorted(query.tags.items()):
+            _put(found, tag_slice(name), value, query.id)
+    if not any(map(_tagged_language, dataset.queries)):
+        for query, language in zip(dataset.queries, query_languages(dataset), strict=True):
+            _put(found, DETECTED, language, query.id)
+
+
 def tag_slice(tag: str) -> str:
     """What a slice by one of the user's own tags is called: like the tag, unless another slice is called so."""
-    return f"tag {tag}" if tag in (QUERY_LENGTH, ANSWER_LENGTH, BM25) or tag.startswith(CUT_BY) else tag
+    return f"tag {tag}" if tag in (QUERY_LENGTH, ANSWER_LENGTH, BM25, DETECTED) or tag.startswith(CUT_BY) else tag
 
 
 def of_others(by: str, specs: Collection[str]) -> bool:
@@ -70,19 +84,19 @@ def of_others(by: str, specs: Collection[str]) -> bool:
 def tasks(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     """The queries that speak for each row of "choosing a model": row -> query ids; a query may speak for several.
 
-    Code: a tag of the query says "code", or, where no query has such a tag, the dataset's task or tags do. Long: its
-    longest answer has over 1,000 words. Multimodal: it, or one of its answers, is an image. Multilingual: it is not in
-    English, or tagged as multilingual or crosslingual. English general: everything else.
+    Code: a tag of the query, or of one of its answers, says "code"; or no such tag does, and the dataset is all of code
+    (:func:`_all_code`). Long: its longest answer has over 1,000 words. Multimodal: it, or one of its answers, is an image.
+    Multilingual: it is not in English, or tagged as multilingual or crosslingual. English general: everything else.
+    An answer is a document of the query's highest grade.
     """
     languages, lengths = query_languages(dataset), _words(dataset)
-    coded = {query.id for query in dataset.queries if _says(query, "code")}
-    all_code = not coded and "code" in " ".join((dataset.about.task, *dataset.about.tags)).lower().split()
+    coded, all_code = np.array([_says(document, "code") for document in dataset.documents]), _all_code(dataset)
     images = np.array([document.image is not None for document in dataset.documents])
     found: dict[str, list[str]] = {task: [] for task in TASKS}
     for query, best, language in zip(dataset.queries, dataset.judgements.best(), languages, strict=True):
         belongs = {
             MULTILINGUAL: language != "en" or _says(query, "multilingual") or _says(query, "crosslingual"),
-            CODE: all_code or query.id in coded,
+            CODE: all_code or _says(query, "code") or bool(coded[best].any()),
             LONG: int(lengths[best].max()) > LONG_WORDS,
             MULTIMODAL: query.image is not None or bool(images[best].any()),
         }
@@ -91,13 +105,34 @@ def tasks(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     return {task: tuple(ids) for task, ids in found.items()}
 
 
+def _all_code(dataset: Dataset) -> bool:
+    """Whether a dataset is of code and nothing else: its task or tags say "code", and none of what it holds is told apart.
+
+    That is when no query or document is tagged as code, and the dataset names nothing beside it, as "english" or "mixed".
+    """
+    words = _named_by(dataset.about.task, *dataset.about.tags)
+    told_apart = any(_says(query, "code") for query in dataset.queries) or any(_says(document, "code") for document in dataset.documents)
+    return "code" in words and not words & _BESIDE_CODE and not told_apart
+
+
+def names_code(facts: Mapping[str, Any]) -> bool:
+    """Whether a dataset, by its facts, says "code" of itself, though perhaps of other things too."""
+    return "code" in _named_by(facts.get("task", ""), *facts.get("tags", ()))
+
+
+def _named_by(*texts: str) -> set[str]:
+    """The words of texts in small letters; those with a hyphen whole, without it, and in parts."""
+    text = " ".join(texts).lower()
+    return set(re.findall(r"\w+", f"{text} {text.replace('-', '')}"))
+
+
 def query_languages(dataset: Dataset) -> list[str]:
     """The language of each query: its tag ``language``, else detected from it and the beginning of its best answer.
 
     Codes are ISO 639-1. Detection is for the corpus as a whole: a language found in under 2 % of the queries is
     taken for the commonest one.
     """
-    tagged = [query.tags.get("language", query.tags.get("lang", "")).lower() for query in dataset.queries]
+    tagged = map(_tagged_language, dataset.queries)
     languages = [_LANGUAGES.get(word, word) for word in (re.split(r"[-_ (]", tag)[0] for tag in tagged)]
     unknown = [at for at, language in enumerate(languages) if not language]
     if unknown:
@@ -116,8 +151,12 @@ def query_languages(dataset: Dataset) -> list[str]:
     return languages
 
 
-def _says(query: Query, word: str) -> bool:
-    return any(value.lower().replace("-", "") == word for value in query.tags.values())
+def _tagged_language(query: Query) -> str:
+    return query.tags.get("language", query.tags.get("lang", "")).lower()
+
+
+def _says(entry: Query | Document, word: str) -> bool:
+    return any(value.lower().replace("-", "") == word for value in entry.tags.values())
 
 
 def _words(dataset: Dataset) -> NDArray[np.int64]:

@@ -33,7 +33,8 @@ _BLOCK = 2_000  # resamples worked on at once
 class Comparison:
     """One variant against another over the same queries: mean difference, its interval, p-value, and counts.
 
-    ``effect`` is Cohen's d for paired samples: mean difference over its standard deviation; NaN where no query differs.
+    ``spread`` is the standard deviation of the per-query differences, ``effect`` Cohen's d for paired samples: mean
+    difference over spread; NaN where no query differs from another.
     """
 
     difference: float
@@ -43,7 +44,24 @@ class Comparison:
     wins: int
     ties: int
     losses: int
+    spread: float
     effect: float
+
+    @property
+    def queries(self) -> int:
+        """How many were compared."""
+        return self.wins + self.ties + self.losses
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true difference that these queries reveal with 80 % power."""
+        return detectable_difference(self.spread, self.queries)
+
+    @property
+    def more_queries(self) -> int | None:
+        """About how many more queries would reveal the measured difference with 80 % power: 0 where these do, None where there is none."""
+        needed = queries_needed(self.spread, self.difference)
+        return None if needed is None else max(needed - self.queries, 0)
 
 
 def intervals(scores: Floats, strata: Strata | None = None, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
@@ -214,6 +232,7 @@ def compare(ones: Floats, other: Floats, strata: Strata | None = None, resamples
             wins=int((gap > _SAME).sum()),
             ties=int((np.abs(gap) <= _SAME).sum()),
             losses=int((gap < -_SAME).sum()),
+            spread=float(spread),
             effect=float(gap.mean() / spread) if spread > _SAME else math.nan,
         )
         for gap, (low, high), chance, spread in zip(gaps.T, bounds, p, spreads, strict=True)
@@ -230,7 +249,7 @@ def detectable_difference(spread: float, count: int, level: float = LEVEL, power
 
 def queries_needed(spread: float, difference: float, level: float = LEVEL, power: float = 0.8) -> int | None:
     """About how many queries separate a true ``difference``; None where there is none to separate."""
-    return None if difference == 0 else math.ceil((_reach(level, power) * spread / abs(difference)) ** 2)
+    return None if abs(difference) <= _SAME else math.ceil((_reach(level, power) * spread / abs(difference)) ** 2)
 
 
 def _reach(level: float, power: float) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness import picks, stats
-from harness.picks import Extreme, Pick, Price
+from harness.picks import Extreme, HeldBack, Pick, Price
 from harness.result import Leaderboard, Result, score_matrix
 from harness.scale import Bill, Needs, bill, broken, on_front
 
@@ -41,6 +41,16 @@ class Standing:
     behind: stats.Comparison | None = None
     p: float | None = None
 
+    @property
+    def detectable(self) -> float | None:
+        """The smallest true difference from the first that these queries reveal with 80 % power."""
+        return None if self.behind is None else self.behind.detectable
+
+    @property
+    def more_queries(self) -> int | None:
+        """About how many more judged queries would tell the cell from the first; 0 where these do, None where nothing differs."""
+        return None if self.behind is None else self.behind.more_queries if self.tied else 0
+
 
 @dataclass(frozen=True, slots=True)
 class SliceMeans:
@@ -61,6 +71,16 @@ class Duel:
     other: Result
     comparison: stats.Comparison
     p: float
+
+    @property
+    def sure(self) -> bool:
+        """Whether the difference is beyond chance, all duels considered."""
+        return self.p <= 1 - stats.LEVEL
+
+    @property
+    def more_queries(self) -> int | None:
+        """About how many more judged queries would tell the two apart; 0 where these do, None where nothing differs."""
+        return 0 if self.sure else self.comparison.more_queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +141,8 @@ class Verdict:
                     "difference": duel.comparison.difference,
                     "wins_ties_losses": [duel.comparison.wins, duel.comparison.ties, duel.comparison.losses],
                     "p_adjusted": duel.p,
+                    "detectable_difference": duel.comparison.detectable,
+                    "more_queries_needed": duel.more_queries,
                 }
                 for duel in self.duels
             ],
@@ -141,7 +163,7 @@ def choose(board: Leaderboard, needs: Needs | None = None) -> Verdict:
         headline=board.headline,
         standings=standings,
         picks=picks.picks(board, needs, bills, lost),
-        certainty=_certainty(board, standings),
+        certainty=_certainty(standings),
         slices=_slice_means(board),
         needs=needs,
         prices=picks.prices(board, needs, lost),
@@ -212,11 +234,10 @@ def _duels(board: Leaderboard) -> tuple[Duel, ...]:
     )
 
 
-def _certainty(board: Leaderboard, standings: Sequence[Standing]) -> str:
-    """One paragraph: the tied group, and what more queries would bring."""
+def _certainty(standings: Sequence[Standing]) -> str:
+    """One paragraph: the tied group, and what more queries would bring, for one pair: best a model's that is tied with the first."""
     if len(standings) < 2:
         return "Nothing was compared: fewer than two systems were measured."
-    count = len(board.results[0].query_ids)
     tied = [one for one in standings if one.tied]
     names = ", ".join(one.result.name for one in tied)
     text = (
@@ -225,18 +246,17 @@ def _certainty(board: Leaderboard, standings: Sequence[Standing]) -> str:
         else f"{len(tied)} of {len(standings)} are tied for best: with 95 % probability the truly best is among {names}."
     )
     first = standings[0].result
-    others = [one for one in standings if one.result.spec != first.spec]
-    if not others or count < 2:
+    rival = min(standings[1:], key=lambda one: (not one.tied, one.result.spec == first.spec))
+    behind = rival.behind
+    if behind is None or behind.queries < 2:
         return text
-    rival = next((one for one in others if one.tied), others[0])
-    scores = score_matrix([first, rival.result], board.headline)
-    spread = float((scores[:, 0] - scores[:, 1]).std(ddof=1))
-    seen = stats.detectable_difference(spread, count)
-    text += f" Between {first.name} and {rival.result.name}, {count:,} queries reveal a true difference of {seen:.3f} with 80 % power"
-    apart = float(scores[:, 0].mean() - scores[:, 1].mean())
-    needed = stats.queries_needed(spread, apart)
-    if rival.tied and needed is not None and needed > count:
-        text += f"; they are {apart:.3f} apart, and about {needed - count:,} more judged queries would tell them apart"
+    text += (
+        f" Between {first.name} and {rival.result.name}, {behind.queries:,} queries reveal a true difference of"
+        f" {behind.detectable:.3f} with 80 % power"
+    )
+    if rival.tied and rival.more_queries:
+        apart = -behind.difference
+        text += f"; they are {apart:.3f} apart, and about {rival.more_queries:,} more judged queries would tell them apart"
     return text + "."
 
 
@@ -263,6 +283,16 @@ def _pick_summary(pick: Pick) -> dict[str, Any]:
         "runner_up": pick.runner_up and pick.runner_up.name,
         "licence": pick.result.model.get("licence", ""),
         "bill": pick.bill and asdict(pick.bill),
+        "better_but_excluded": pick.held_back and _held_back_summary(pick.held_back),
+    }
+
+
+def _held_back_summary(better: HeldBack) -> dict[str, Any]:
+    return {
+        "cell": better.result.name,
+        "difference": better.comparison.difference,
+        "interval": [better.comparison.low, better.comparison.high],
+        "constraints_not_kept": better.broken,
     }
 
 
@@ -278,6 +308,8 @@ def _standing_summary(one: Standing) -> dict[str, Any]:
         "difference_interval": behind and [behind.low, behind.high],
         "p_adjusted": one.p,
         "wins_ties_losses": behind and [behind.wins, behind.ties, behind.losses],
+        "detectable_difference": one.detectable,
+        "more_queries_needed": one.more_queries,
         "effect": None if behind is None or math.isnan(behind.effect) else behind.effect,
         "bill": asdict(one.bill),
         "constraints_not_kept": one.broken,

@@ -7,8 +7,8 @@ from typing import Any
 from harness.embedder import Settings
 from harness.errors import ModelError
 from harness.keys import find
-from harness.remote import API_SETTINGS, address, describe, limits
-from providers.openai import OpenAIEndpoint
+from harness.remote import API_SETTINGS, address, describe, limits, sized
+from providers.openai import OpenAIEndpoint, not_for_others
 
 SETTINGS = API_SETTINGS
 KEYS = ("AZURE_OPENAI_API_KEY",)
@@ -24,7 +24,7 @@ def load(name: str, settings: Settings) -> AzureEndpoint:
         raise ModelError("no address: set AZURE_OPENAI_ENDPOINT, or write ?base_url=https://<resource>.openai.azure.com")
     model = describe("azure", name, settings, options=() if settings.base_url else (("base_url", url),))
     bounds = limits(settings, items=2048, tokens=300_000, item_tokens=model.max_tokens)
-    return AzureEndpoint(model, bounds, address(settings, url), KEYS, ask_dimensions=bool(settings.mrl_dims))
+    return AzureEndpoint(model, bounds, address(settings, url), KEYS, ask_dimensions=sized(settings))
 
 
 class AzureEndpoint(OpenAIEndpoint):
@@ -34,4 +34,6 @@ class AzureEndpoint(OpenAIEndpoint):
         import openai
 
         version = find("OPENAI_API_VERSION") or VERSION
-        return openai.AzureOpenAI(api_key=api_key, azure_endpoint=self._base_url, api_version=version, **self._manners())
+        return openai.AzureOpenAI(
+            api_key=api_key, azure_endpoint=self._base_url, api_version=version, default_headers=not_for_others(), **self._manners()
+        )

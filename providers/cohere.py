@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.embedder import Item, Role, Settings
-from harness.errors import ModelError
-from harness.remote import API_SETTINGS, Answer, Failure, address, closing, data_url, describe, failure, key, limits
+from harness.remote import API_SETTINGS, Answer, Failure, address, closing, data_url, describe, failure, key, limits, sized
 
 SETTINGS = API_SETTINGS
 KEYS = ("CO_API_KEY", "COHERE_API_KEY")
@@ -21,13 +20,13 @@ def load(name: str, settings: Settings) -> CohereEndpoint:
 
 
 class CohereEndpoint:
-    """POST /v2/embed. Models that read text beside images take both as ``inputs``; the third generation one image a request."""
+    """POST /v2/embed. Models that read text beside images take both as ``inputs``; the third generation gets texts only."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.model = describe("cohere", name, settings)
-        self.limits = limits(settings, items=96)
-        self._base_url, self._mixes = address(settings, BASE_URL), "image" in settings.modality and "-v3" not in name
-        self._size = {"output_dimension": self.model.dim} if settings.mrl_dims else {}
+        self.limits = limits(settings, items=96, images="image" in settings.modality and "-v3" not in name)
+        self._base_url = address(settings, BASE_URL)
+        self._size = {"output_dimension": self.model.dim} if sized(settings) else {}
 
     def connect(self) -> None:
         """Find the key and make the client, without retries or redirects of its own."""
@@ -58,8 +57,6 @@ class CohereEndpoint:
     def _contents(self, items: Sequence[Item]) -> dict[str, Any]:
         if all(item.image is None for item in items):
             return {"texts": [item.full for item in items]}
-        if not self._mixes:
-            raise ModelError(f"{self.model.name} reads text only here, but was given {next(i.image for i in items if i.image)}")
         return {"inputs": [{"content": _parts(item)} for item in items]}
 
     def explain(self, error: Exception) -> Failure:

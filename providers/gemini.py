@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.embedder import Item, Role, Settings
 from harness.http import Http
-from harness.remote import API_SETTINGS, Answer, Failure, address, data_url, describe, failure, key, limits, plain_text
+from harness.remote import API_SETTINGS, Answer, Failure, address, data_url, describe, failure, key, limits
 
 SETTINGS = API_SETTINGS
 KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
@@ -29,7 +29,7 @@ class GeminiEndpoint:
         prompts = {} if self._switch else {"query_prompt": "task: search result | query: ", "document_prompt": "title: none | text: "}
         self.model = describe("gemini", name, settings, **prompts)
         self.limits = limits(settings, items=100)
-        self._base_url, self._sees = address(settings, BASE_URL), "image" in settings.modality
+        self._base_url = address(settings, BASE_URL)
 
     def connect(self) -> None:
         """Find the key and make the client; the key goes in a header, since addresses end up in logs."""
@@ -37,8 +37,6 @@ class GeminiEndpoint:
 
     def ask(self, items: Sequence[Item], role: Role) -> Answer:
         """One request."""
-        if not self._sees:
-            plain_text(items)
         requests = [self._request(item, role) for item in items]
         reply, headers = self._http.post(f"models/{self.model.name}:batchEmbedContents", {"requests": requests})
         usage = reply.get("usageMetadata") or {}

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from harness.embedder import Item, Role, Settings
-from harness.errors import OptionError, nearest
-from harness.remote import API_SETTINGS, address, data_url, describe, limits, plain_text
+from harness.errors import ModelError, OptionError, nearest
+from harness.remote import API_SETTINGS, address, data_url, describe, limits, plain_text, sized
 from providers.openai import OpenAIEndpoint
 
 SETTINGS = (*API_SETTINGS, "task", "late_chunking")
@@ -36,13 +36,11 @@ def load(name: str, settings: Settings) -> OpenAIEndpoint:
         return {"task": TASKS[task][role], "truncate": True} | ({"late_chunking": True} if late else {})
 
     read = _texts_or_images if "image" in settings.modality else plain_text
-    return OpenAIEndpoint(
-        model, bounds, address(settings, BASE_URL), KEYS, ask_dimensions=bool(settings.mrl_dims), extra=extra, inputs=read
-    )
+    return OpenAIEndpoint(model, bounds, address(settings, BASE_URL), KEYS, ask_dimensions=sized(settings), extra=extra, inputs=read)
 
 
 def _texts_or_images(items: Sequence[Item]) -> list[Any]:
-    """Objects with a text or an image each; raises OptionError for both at once."""
+    """Objects with a text or an image each; raises ModelError for both at once."""
     if both := [item for item in items if item.image is not None and item.full]:
-        raise OptionError(f"reads a text or an image, not both at once, as with {both[0].image}")
+        raise ModelError(f"reads a text or an image, not both at once, as with {both[0].image}")
     return [{"image": data_url(item.image).partition(",")[2]} if item.image else {"text": item.full} for item in items]

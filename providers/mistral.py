@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.embedder import Role, Settings
-from harness.remote import API_SETTINGS, address, describe, limits
+from harness.remote import API_SETTINGS, address, describe, limits, sized
 from providers.openai import OpenAIEndpoint
 
 SETTINGS = API_SETTINGS
@@ -18,7 +18,7 @@ def load(name: str, settings: Settings) -> OpenAIEndpoint:
     """``name`` is Mistral's own name of the model. Longer texts than it reads are refused there, and so cut here."""
     model = describe("mistral", name, settings)
     bounds = limits(settings, items=256, tokens=16_384, item_tokens=model.max_tokens)
-    size = {"output_dimension": model.dim} if settings.mrl_dims else {}
+    size = {"output_dimension": model.dim} if sized(settings) else {}
 
     def extra(role: Role) -> dict[str, Any]:  # noqa: ARG001 - no roles here
         return size

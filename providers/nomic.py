@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.embedder import Item, Role, Settings
 from harness.http import Http
-from harness.remote import API_SETTINGS, Answer, Failure, address, describe, failure, key, limits, plain_text
+from harness.remote import API_SETTINGS, Answer, Failure, address, describe, failure, key, limits, plain_text, sized
 
 SETTINGS = API_SETTINGS
 KEYS = ("NOMIC_API_KEY",)
@@ -25,6 +25,7 @@ class NomicEndpoint:
     def __init__(self, name: str, settings: Settings) -> None:
         self.model = describe("nomic", name, settings)
         self.limits = limits(settings, items=10, in_flight=10)
+        self._size = {"dimensionality": self.model.dim} if sized(settings) else {}
         self._base_url = address(settings, BASE_URL)
 
     def connect(self) -> None:
@@ -34,8 +35,7 @@ class NomicEndpoint:
     def ask(self, items: Sequence[Item], role: Role) -> Answer:
         """One request."""
         body = {"model": self.model.name, "texts": plain_text(items), "task_type": f"search_{role}", "long_text_mode": "truncate"}
-        size = {"dimensionality": self.model.dim} if self.model.mrl_dims or dict(self.model.options).get("dimensions") else {}
-        reply, headers = self._http.post("embedding/text", body | size)
+        reply, headers = self._http.post("embedding/text", body | self._size)
         usage = reply.get("usage") or {}
         return Answer(reply["embeddings"], None, usage.get("total_tokens"), headers)
 

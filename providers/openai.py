@@ -5,14 +5,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from harness.embedder import Item, Model, Role, Settings
-from harness.keys import redact
-from harness.remote import API_SETTINGS, Answer, Failure, Limits, address, closing, decoded, describe, failure, key, limits, plain_text
+from harness.http import message
+from harness.remote import (
+    API_SETTINGS,
+    Answer,
+    Failure,
+    Limits,
+    address,
+    closing,
+    decoded,
+    describe,
+    failure,
+    key,
+    limits,
+    plain_text,
+    sized,
+)
 
 SETTINGS = API_SETTINGS
 KEYS = ("OPENAI_API_KEY",)
@@ -24,7 +39,7 @@ def load(name: str, settings: Settings) -> OpenAIEndpoint:
     """``name`` is OpenAI's own name of the model."""
     model = describe("openai", name, settings)
     bounds = limits(settings, items=2048, tokens=300_000, item_tokens=model.max_tokens)
-    return OpenAIEndpoint(model, bounds, address(settings, BASE_URL), KEYS, ask_dimensions=bool(settings.mrl_dims))
+    return OpenAIEndpoint(model, bounds, address(settings, BASE_URL), KEYS, ask_dimensions=sized(settings))
 
 
 def no_more(role: Role) -> dict[str, Any]:  # noqa: ARG001 - others tell documents and queries apart
@@ -47,6 +62,15 @@ class _Reply(msgspec.Struct):
 
     data: list[_Row]
     usage: _Usage | None = None
+
+
+def not_for_others() -> dict[str, Any]:
+    """Headers that the SDK finds in the environment and that are for OpenAI alone, left out."""
+    import openai
+
+    given = os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
+    names = [line.partition(":")[0].strip() for line in given if ":" in line]
+    return dict.fromkeys(("OpenAI-Organization", "OpenAI-Project", *names), openai.Omit())
 
 
 class OpenAIEndpoint:
@@ -76,9 +100,8 @@ class OpenAIEndpoint:
     def _make(self, api_key: str) -> Any:
         import openai
 
-        home = self._base_url == BASE_URL  # elsewhere nobody needs to know the organisation
-        headers = {} if home else {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
-        return openai.OpenAI(api_key=api_key, base_url=self._base_url, default_headers=headers, **self._manners())  # type: ignore[arg-type]
+        headers = {} if self._base_url == BASE_URL else not_for_others() | {"Authorization": f"Bearer {api_key}"}
+        return openai.OpenAI(api_key=api_key, base_url=self._base_url, default_headers=headers, **self._manners())
 
     def _manners(self) -> dict[str, Any]:
         """No retries and no redirects of the SDK's own."""
@@ -106,9 +129,9 @@ class OpenAIEndpoint:
         import openai
 
         if isinstance(error, openai.APIStatusError):
-            body = error.body if isinstance(error.body, dict) else {}
-            said = f"{body.get('code') or ''} {body.get('message') or error.message}".strip()
-            return failure(error, error.status_code, redact(said), error.response.headers)
+            code = error.body.get("code") if isinstance(error.body, dict) else None
+            said = f"{code or ''} {message(error.response.text, error.message)}".strip()
+            return failure(error, error.status_code, said, error.response.headers)
         if isinstance(error, msgspec.DecodeError):
             return failure(error, 200, str(error))
         return failure(error)

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.embedder import Item, Role, Settings
 from harness.http import message
-from harness.remote import API_SETTINGS, Answer, Failure, address, data_url, decoded, describe, failure, key, limits, plain_text
+from harness.remote import API_SETTINGS, Answer, Failure, address, data_url, decoded, describe, failure, key, limits, plain_text, sized
 
 SETTINGS = API_SETTINGS
 KEYS = ("VOYAGE_API_KEY",)
@@ -28,7 +28,7 @@ class VoyageEndpoint:
     def __init__(self, name: str, settings: Settings) -> None:
         self.model = describe("voyage", name, settings)
         self.limits = limits(settings, items=1000, tokens=120_000)
-        self._size = {"output_dimension": self.model.dim} if settings.mrl_dims else {}
+        self._size = {"output_dimension": self.model.dim} if sized(settings) else {}
         self._kind = next((kind for kind in ("multimodal", "context") if f"-{kind}-" in name), "text")
         self._base_url, self._key = address(settings) if settings.base_url else "", ""
 
@@ -39,7 +39,8 @@ class VoyageEndpoint:
 
         class Session(requests.Session):
             def request(self, *words: Any, **named: Any) -> requests.Response:
-                reply = super().request(*words, **{**named, "allow_redirects": False})
+                own = {"allow_redirects": False, "auth": lambda sent: sent}  # without auth, ~/.netrc would overrule the key
+                reply = super().request(*words, **{**named, **own})
                 if not 200 <= reply.status_code < 300:  # the SDK knows some of them only, and of few what the server says
                     raise failure(RuntimeError(), reply.status_code, message(reply.text, reply.reason), reply.headers)
                 return reply

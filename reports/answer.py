@@ -33,7 +33,7 @@ def _words(pick: Pick, verdict: Verdict) -> str:
     interval = f"{pick.low:.3f} to {pick.high:.3f}{', a rough one' if pick.rough else ''}"
     return (
         f"On {pick.queries:,} queries it reaches {verdict.headline} {pick.mean:.3f} (95 % interval {interval});"
-        f" on queries it has not seen, expect {pick.expected:.3f}. {_costs(pick.bill)}"
+        f" on queries it has not seen, expect {pick.expected:.3f}. {' '.join([_costs(pick.bill), *choosing.held_back(verdict)])}"
     )
 
 

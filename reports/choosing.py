@@ -6,7 +6,7 @@ import re
 
 from harness.picks import Pick
 from harness.result import Leaderboard
-from harness.scale import Bill, Needs
+from harness.scale import Bill, Needs, milliseconds
 from harness.verdict import Verdict
 
 NOTHING = "\u2013"
@@ -25,7 +25,7 @@ def markdown(board: Leaderboard, verdict: Verdict) -> str:
         "",
         f"{facts['documents']:,} documents, {facts['queries']:,} queries, split {cell(facts['split'])}; ranked by {board.headline}.",
         "",
-        f"> {cell(verdict.certainty)}",
+        f"> {cell(' '.join([verdict.certainty, *held_back(verdict)]))}",
         "",
         f"| what for | choose | {board.headline} (95 %) | expected | runner-up | {' | '.join(heading for heading, _ in COSTS)} | why |",
         "| --- | --- | --- | --- | --- | " + "--- | " * (len(COSTS) + 1),
@@ -71,7 +71,7 @@ def bytes_each(bill: Bill) -> str:
 
 def p95(bill: Bill) -> str:
     """Milliseconds within which 95 % of queries are answered, one at a time."""
-    return NOTHING if bill.p95_ms is None else f"{bill.p95_ms:.3g}"
+    return NOTHING if bill.p95_ms is None else milliseconds(bill.p95_ms)
 
 
 COSTS = (("USD per million documents", usd_a_million), ("bytes a document", bytes_each), ("p95 ms", p95), ("licence", str))
@@ -109,6 +109,17 @@ def constraints(verdict: Verdict) -> list[str]:
             text += " and costs nothing: the best keeps it"
         lines.append(f"{text}.")
     return lines
+
+
+def held_back(verdict: Verdict) -> list[str]:
+    """A sentence on what would be better than the overall choice, where constraints exclude it; else none."""
+    better = verdict.picks[0].held_back
+    if better is None:
+        return []
+    gap, why = better.comparison, " and ".join(f"{name} ({reason})" for name, reason in better.broken.items())
+    return [
+        f"{better.result.name} is {gap.difference:.3f} ({gap.low:.3f} to {gap.high:.3f}) better than the choice, but excluded by {why}."
+    ]
 
 
 def cell(text: object) -> str:

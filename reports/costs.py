@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from harness.experiment import default_dims
 from harness.picks import hours
-from harness.result import Leaderboard
+from harness.result import Leaderboard, Result
 from harness.scale import Needs
 from harness.verdict import Standing, Verdict
 from reports import choosing
@@ -95,11 +97,23 @@ def reproduce(board: Leaderboard, verdict: Verdict) -> dict[str, Any]:
     words = ["bakeoff eval DATA", *(f"--model {shlex.quote(spec)}" for spec in specs), f"--split {shlex.quote(board.dataset['split'])}"]
     if board.results:
         words.append(f"--metric {','.join(board.results[0].scores)}")
-    dims: dict[str, list[str]] = {}
+    cells: dict[str, list[Result]] = {}
     for result in sorted(board.results, key=lambda one: -one.dim):
         if result.dim:
-            dims.setdefault(result.spec, []).append(str(result.dim))
-    return {"command": " \\\n  ".join([*words, *_options(verdict.needs)]), "dims": {spec: ", ".join(found) for spec, found in dims.items()}}
+            cells.setdefault(result.spec, []).append(result)
+    command = [*words, *_dims(list(cells.values())), *_options(verdict.needs)]
+    dims = {spec: ", ".join(str(one.dim) for one in found) for spec, found in cells.items()}
+    return {"command": " \\\n  ".join(command), "dims": dims}
+
+
+def _dims(models: Sequence[Sequence[Result]]) -> list[str]:
+    """The option that measures these cells, by model, where one list of dimensions does and no list would measure others."""
+    if all({one.dim for one in cells} == default_dims(cells[0].native_dim, cells[0].model.get("mrl_dims", ())) for cells in models):
+        return []
+    numbers = {tuple(str(one.dim) for one in cells) for cells in models}
+    words = {tuple("native" if one.dim == one.native_dim else str(one.dim) for one in cells) for cells in models}
+    shared = next((found.pop() for found in (numbers, words) if len(found) == 1), None)
+    return [f"--dims {','.join(shared)}"] if shared else []
 
 
 def _options(needs: Needs) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.migration import MARGIN, Delta, Hit, Migration, Moved
+from reports import choosing
 from reports.choosing import cell, plain
 from reports.table import NOTHING
 
@@ -37,9 +38,17 @@ def sentence(m: Migration) -> str:
     return f"{text} The smallest that is shown to keep {_SHARE} of {m.old}: {m.smallest.name}."
 
 
+def limits(m: Migration) -> list[str]:
+    """A sentence on which of the user's limits the new cell keeps; none where there are none."""
+    broken = " and ".join(f"{limit} ({why})" for limit, why in m.broken.items())
+    if not m.kept:
+        return [f"{m.new} doesn't keep {broken}."] if broken else []
+    return [f"{m.new} keeps {' and '.join(m.kept)}{f', but not {broken}' if broken else ''}."]
+
+
 def markdown(m: Migration) -> str:
     """The sentence, the notes, three tables, and the queries that get worse and better with what is found for them."""
-    lines = [f"## Moving to {_markup(m.new)} on {_markup(m.dataset)}", "", _markup(sentence(m)), ""]
+    lines = [f"## Moving to {_markup(m.new)} on {_markup(m.dataset)}", "", _markup(" ".join([sentence(m), *limits(m)])), ""]
     lines += [line for note in m.notes for line in (f"> {_markup(note)}", "")]
     for title, rows in _tables(m):
         lines += [f"### {_markup(title)}", "", *_markdown_table([[_markup(text) for text in row] for row in rows]), ""]
@@ -55,7 +64,7 @@ def markdown(m: Migration) -> str:
 
 def text(m: Migration) -> str:
     """The same for a terminal, in lines of about 100 characters; of the queries only those that change most."""
-    said = [sentence(m), *(f"note: {note}" for note in m.notes)]
+    said = [sentence(m), *limits(m), *(f"note: {note}" for note in m.notes)]
     lines = [line for one in said for line in _wrapped(one)] + [""]
     for title, rows in _tables(m):
         lines += [*_wrapped(title), *_columns([[_middle(plain(value), _NAME) for value in row] for row in rows]), ""]
@@ -72,7 +81,7 @@ def text(m: Migration) -> str:
 def as_json(m: Migration) -> str:
     """Everything, with the smallest dimension that keeps the old quality; null stands for what is unknown."""
     made = {**asdict(m, dict_factory=_known), "smallest": m.smallest and asdict(m.smallest, dict_factory=_known)}
-    return json.dumps({"sentence": sentence(m), **made}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps({"sentence": sentence(m), "limits": limits(m), **made}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _known(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -82,22 +91,33 @@ def _known(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 def _tables(m: Migration) -> list[tuple[str, Rows]]:
     """Title and rows, the heading first, of each table."""
     slices = [["queries", "number", "before", "after", "change", "95 %", "p", "up/same/down"], *map(_delta, (m.overall, *m.slices))]
-    dims = [["dim", m.metric, "change", "95 %", "bytes a document", f"keeps {_SHARE}"]]
+    shares = [_SHARE] if m.needs.give_up == MARGIN else [_SHARE, f"{100 * (1 - m.needs.give_up):g} %"]
+    dims = [["dim", m.metric, "change", "95 %", "bytes a document", *(f"keeps {share}" for share in shares)]]
     for at in m.dims:
         one = at.comparison
         size = NOTHING if at.bytes_per_document is None else f"{at.bytes_per_document:,.0f}"
-        dims.append(
-            [f"{at.dim}" if at.dim else at.name, f"{at.mean:.4f}", f"{one.difference:+.4f}", _interval(one.low, one.high), size, at.keeps]
-        )
+        means = [f"{at.mean:.4f}", f"{one.difference:+.4f}", _interval(one.low, one.high)]
+        dims.append([f"{at.dim}" if at.dim else at.name, *means, size, *(at.keeps, at.within)[: len(shares)]])
     cost = [
         ["documents", "hours", "USD", "index before", "index after"],
         [f"{m.cost.documents:,}", _figure(m.cost.hours), _figure(m.cost.usd), _size(m.cost.bytes_before), _size(m.cost.bytes_after)],
     ]
+    scale = f"{m.cost.documents:,} documents and {m.needs.queries_per_day:,.0f} queries a day"
     return [
         (f"{m.metric} before and after, on all queries and on each slice", slices),
         (f"The new model at every dimension measured, compared with {m.old}", dims),
         (f"Embedding all documents again with {m.new}", cost),
+        (f"What they cost with {scale}; embedding again is in the year", _running(m)),
     ]
+
+
+def _running(m: Migration) -> Rows:
+    """Latency and money before and after; the old documents are embedded, so the next year needs no more of that."""
+    rows = [["", "p95 ms", "USD a month", "USD in the next year"]]
+    staying = None if m.bill_before.month_usd is None else 12 * m.bill_before.month_usd
+    for name, bill, year in ((m.old, m.bill_before, staying), (m.new, m.bill_after, m.bill_after.year_usd)):
+        rows.append([name, choosing.p95(bill), _usd(bill.month_usd), _usd(year)])
+    return rows
 
 
 def _delta(one: Delta) -> list[str]:
@@ -169,6 +189,10 @@ def _score(value: float | None) -> str:
 
 def _figure(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _usd(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:,.2f}"
 
 
 def _size(count: int | None) -> str:

@@ -22,7 +22,7 @@ _Price = tuple[str, Callable[[Bill], float | None]]
 _NAMED = 8  # points of the Pareto front that carry a label in each plot
 _BAR = 0.3
 _LABELS = ({"xytext": (-6, 4), "ha": "right"}, {"xytext": (7, -8), "ha": "left"})  # of every other model, so that they rarely meet
-_STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11}
+_STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "text.parse_math": False}  # a name may hold a $
 _STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK)
 
 

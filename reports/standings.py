@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from harness.result import Leaderboard, Result
-from harness.verdict import SliceMeans, Standing, Verdict
-from reports.table import NOTHING, Column, columns
+from harness.verdict import Duel, SliceMeans, Standing, Verdict
+from reports.table import NOTHING, Column, columns, more
 
-FRONT, TIED, EXCLUDED = "front", "best?", "excluded"
+FRONT, TIED, REVEALS, EXCLUDED = "front", "best?", "reveals", "excluded"
 INTERVAL = "95 %"
 _NAMED_COLUMNS = 6  # more columns of models are headed by a number, that of the model's row
 _SPOKEN = {"=": "tied for best", "◆": "on the Pareto front"}
@@ -18,12 +18,14 @@ _TEXTS = frozenset((EXCLUDED, "model", "licence"))
 
 
 def shown_columns(board: Leaderboard, verdict: Verdict) -> list[Column]:
-    """The leaderboard's columns with two of the page's own after the mark of the tied: the Pareto front and what a cell fails."""
+    """The leaderboard's columns with the page's own after the mark of the tied: what shows, the Pareto front, what a cell fails."""
     standings = {one.result.identity: one for one in verdict.standings}
     found = columns(board, verdict)
     meaning = "◆ is on the Pareto front: no other is as good, as fast, as small and as cheap, and better in one of these"
-    own = [Column(FRONT, meaning, lambda r: "◆" if standings[r.identity].front else "")]
-    if any(one.broken for one in verdict.standings):
+    reveals = "the smallest true difference from the first that these queries reveal with 80 % power"
+    own = [Column(REVEALS, reveals, lambda r: standings[r.identity].detectable, 3)]
+    own += [Column(FRONT, meaning, lambda r: "◆" if standings[r.identity].front else "")]
+    if any(_broken(one) for one in verdict.standings):
         own.append(Column(EXCLUDED, "the constraints that it does not keep", lambda r: _broken(standings[r.identity])))
     at = next((place for place, column in enumerate(found, 1) if column.heading == TIED), len(found))
     return [*found[:at], *own, *found[at:]]
@@ -49,7 +51,7 @@ def leaderboard(board: Leaderboard, verdict: Verdict) -> dict[str, Any]:
                 "cells": [_cell(column, standing, board) for column in shown],
                 "tied": standing.tied,
                 "floor": standing.result.floor,
-                "excluded": bool(standing.broken),
+                "excluded": bool(_broken(standing)),
                 "best": id(standing) in best,
                 "dim": standing.result.dim,
                 "precision": standing.result.precision if standing.result.dim else "",
@@ -81,7 +83,7 @@ def _cell(column: Column, standing: Standing, board: Leaderboard) -> dict[str, A
     number = value if isinstance(value, (int, float)) else (result.dim or None) if column.heading == "dim" else None
     text, kind = column.text(result), _kind(column, board)
     text = "" if text == NOTHING and column.heading in _MARKS | {EXCLUDED} else text
-    return {"text": text, "number": number, "kind": kind, "spoken": _SPOKEN.get(text, "")}
+    return {"text": text, "number": number, "kind": kind, "spoken": _SPOKEN.get(text[:1], "")}
 
 
 def bar(standing: Standing, top: float) -> dict[str, str]:
@@ -138,19 +140,20 @@ def duels(verdict: Verdict) -> dict[str, Any]:
     names = [one.result.name for one in verdict.best_cells()]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for duel in verdict.duels:
-        c, sure = duel.comparison, duel.p <= 0.05
-        found[duel.one.name, duel.other.name] = _duel(c.wins, c.ties, c.losses, sure)
-        found[duel.other.name, duel.one.name] = _duel(c.losses, c.ties, c.wins, sure)
+        c = duel.comparison
+        found[duel.one.name, duel.other.name] = _duel(duel, c.wins, c.losses)
+        found[duel.other.name, duel.one.name] = _duel(duel, c.losses, c.wins)
     rows = [{"name": one, "cells": [found.get((one, other)) for other in names]} for one in names]
     return {"names": names, "rows": rows if found else [], "numbered": len(names) > _NAMED_COLUMNS}
 
 
-def _duel(wins: int, ties: int, losses: int, sure: bool) -> dict[str, Any]:
-    share = (wins - losses) / max(wins + ties + losses, 1)
+def _duel(duel: Duel, wins: int, losses: int) -> dict[str, Any]:
+    share = (wins - losses) / max(duel.comparison.queries, 1)
     return {
         "text": f"{wins}–{losses}",
-        "title": f"{wins} better, {ties} equal, {losses} worse",
-        "sure": sure,
+        "reveals": f"{duel.comparison.detectable:.3f} {more(duel.more_queries)}".rstrip(),
+        "title": f"{wins} better, {duel.comparison.ties} equal, {losses} worse",
+        "sure": duel.sure,
         "tone": "win" if share > 0 else "loss" if share < 0 else "even",
         "shade": f"{min(100, 15 + 120 * abs(share)):.0f}" if share else "0",
     }

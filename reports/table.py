@@ -12,6 +12,9 @@ NOTHING = "–"
 """What stands in a cell that was not, or could not be, measured."""
 
 
+_MOST_QUERIES = 99_999  # more that would tell two apart are as good as never
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column: its heading, what it means, and a cell's value (a number sorts as one; None is "not measured")."""
@@ -47,8 +50,9 @@ def columns(board: Leaderboard, verdict: Verdict) -> list[Column]:
         ),
         Column(
             "best?",
-            "= is tied for best: the truly best is one of these with 95 % probability",
-            lambda r: "=" if standings[r.identity].tied else "",
+            "= is tied for best: the truly best is one of these with 95 % probability;"
+            " + is about how many more judged queries would tell it from the first",
+            lambda r: _best(standings[r.identity]),
         ),
         *(_measure(name) for name in measures if name != board.headline),
         Column(
@@ -74,6 +78,15 @@ def _measure(name: str) -> Column:
 
 def _interval(standing: Standing) -> str:
     return f"{standing.low:.3f}–{standing.high:.3f}{' ~' if standing.rough else ''}"
+
+
+def _best(standing: Standing) -> str:
+    return f"= {more(standing.more_queries)}".rstrip() if standing.tied else ""
+
+
+def more(queries: int | None) -> str:
+    """How many more queries would tell two apart, as a short mark; nothing where none would or none are needed."""
+    return "" if not queries else f"+{queries:,}" if queries <= _MOST_QUERIES else f"over +{_MOST_QUERIES:,}"
 
 
 def _dim(result: Result) -> str | int:

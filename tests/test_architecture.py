@@ -18,7 +18,7 @@ TIERS = [
     {"vectors", "metrics", "stats", "progress", "environment", "keys"},
     {"dataset", "embedder", "index", "result"},
     {"store", "experiment", "beir", "slices", "remote", "tokens"},
-    {"batches", "crew", "http", "pace", "pair", "shipped"},
+    {"batches", "crew", "http", "pace", "pair", "purse", "shipped"},
     {"dispatch"},
     {"catalog", "ledger"},
     {"baseline", "filling", "models", "scale"},
@@ -75,7 +75,7 @@ def test_providers_see_the_extension_points_only() -> None:
 
 
 def test_reports_see_results_and_verdicts_only() -> None:
-    seen = {f"harness.{name}" for name in ("metrics", "result", "scale", "picks", "verdict", "check", "migration")}
+    seen = {f"harness.{name}" for name in ("metrics", "result", "experiment", "scale", "picks", "verdict", "check", "migration")}
     for path in (ROOT / "reports").glob("*.py"):
         assert {name for name in ours(path) if not name.startswith("reports")} <= seen, path.name
 

@@ -42,12 +42,13 @@ INF = float("inf")
     ],
 )
 def test_how_large_a_request_is(limits: Limits, a_minute: tuple[float, float, float], items: int, most_tokens: float) -> None:
-    assert room(limits, *a_minute, known=True) == (items, most_tokens)
+    assert room(limits, *a_minute) == (items, most_tokens)
 
 
-def test_a_first_request_whose_tokens_are_only_estimated_is_a_fiftieth_of_a_minute() -> None:
-    assert room(Limits(items=2048), 1, 50_000, INF, known=False) == (2048, 1_000)
-    assert room(Limits(items=2048), 1, 50_000, INF, known=True) == (2048, 50_000)
+def test_a_first_request_is_a_fiftieth_of_what_a_minute_or_a_request_may_hold() -> None:
+    assert room(Limits(items=2048), 1, 50_000, INF, first=True) == (2048, 1_000)
+    assert room(Limits(items=2048, tokens=300_000), INF, INF, INF, first=True) == (2048, 6_000)
+    assert room(Limits(items=96), INF, INF, INF, first=True) == (96, INF)
 
 
 @given(
@@ -59,12 +60,12 @@ def test_a_first_request_whose_tokens_are_only_estimated_is_a_fiftieth_of_a_minu
     st.booleans(),
 )
 def test_a_request_never_asks_for_more_than_a_minute_or_a_request_allows(
-    requests: float, all_tokens: float, all_items: float, items: int, most: int | None, known: bool
+    requests: float, all_tokens: float, all_items: float, items: int, most: int | None, first: bool
 ) -> None:
-    found_items, found_tokens = room(Limits(items=items, tokens=most), requests, all_tokens, all_items, known=known)
+    found_items, found_tokens = room(Limits(items=items, tokens=most), requests, all_tokens, all_items, first=first)
     assert 1 <= found_items <= min(items, max(1, all_items))
     assert 0 < found_tokens <= min(all_tokens, most or INF)
-    if known and math.isfinite(all_tokens) and not most:  # so few requests a minute can still carry all the tokens of it
+    if not first and math.isfinite(all_tokens) and not most:  # so few requests a minute can still carry all the tokens of it
         assert found_tokens * max(1, min(requests, 50)) == pytest.approx(all_tokens)
 
 

@@ -16,7 +16,7 @@ from harness.picks import Pick
 from harness.result import Absence, Cost, Leaderboard
 from harness.scale import Needs
 from harness.verdict import choose
-from reports import choosing
+from reports import answer, choosing
 
 QUERIES = 60
 HOSTILE = "a|b <script>alert(1)</script> `code` [link](http://x) ![i](y) **bold**\n| new | row |\r\n# heading\x1b[31m\u2028end\\"
@@ -73,7 +73,7 @@ def test_the_table_has_a_row_per_pick_and_the_numbers_of_the_verdict() -> None:
     assert [row[:2] for row in firsts[1:]] == [
         ["Highest mean", "m/best @ 64"],
         ["Smallest dimension within 1 % of it", "m/best @ 64"],
-        ["Cheapest to embed", "m/worse @ 64"],
+        ["Cheapest", "m/worse @ 64"],
         ["Fastest to answer", "m/best @ 64"],
     ]
 
@@ -91,6 +91,13 @@ def test_the_page_says_what_was_measured_at_which_scale_and_what_the_floors_reac
 def test_costs_are_those_of_the_corpus_where_nothing_else_is_asked() -> None:
     assert choosing.costs_at(Needs(), 60) == "Costs are for 60 documents; p95 ms is one query alone, embedding and search."
     assert "worked out" not in choosing.costs_at(Needs(documents=60), 60)
+
+
+@pytest.mark.parametrize(("ms", "text"), [(0.3664, "0.366"), (99.94, "99.9"), (111.4, "111"), (1_014.2, "1,014")])
+def test_latencies_are_never_written_with_exponents(ms: float, text: str) -> None:
+    slow = leaderboard(cell("m/a", SCORES, cost=replace(COST, alone_embed_p95=ms / 1000, alone_search_p95=0.0)))
+    assert tables(written(slow))[0][1][7] == text
+    assert f"the nearest is m/a @ 64: p95 {text} ms" in written(slow, Needs(max_p95_ms=0.1))
 
 
 def test_rough_figures_and_unmeasured_costs_are_marked() -> None:
@@ -120,6 +127,26 @@ def test_every_constraint_is_one_sentence_with_its_price() -> None:
     assert all(f"\n- {sentence}\n" in text for sentence in choosing.constraints(verdict))
     alone = choose(leaderboard(*cells), Needs(max_p95_ms=1))
     assert choosing.constraints(alone) == ["max_p95_ms = 1 excludes 3 of 3 cells; without it m/top @ 64 could be chosen."]
+
+
+def test_what_is_better_but_excluded_is_said_beside_the_answer() -> None:
+    slow = cell("m/top", SCORES + 0.1, cost=replace(COST, alone_embed_p95=0.109), licence="no")
+    made, needs = leaderboard(slow, cell("m/mid", SCORES)), Needs(max_p95_ms=100, commercial=True)
+    verdict = choose(made, needs)
+    said = (
+        "m/top @ 64 is 0.100 (0.100 to 0.100) better than the choice, but excluded by max_p95_ms (p95 111 ms)"
+        " and commercial (licence no is not known to allow commercial use)."
+    )
+    assert choosing.held_back(verdict) == [said]
+    assert f"\n> {verdict.certainty} {said}\n" in choosing.markdown(made, verdict)
+    assert answer.answer(made, verdict)["words"].endswith(f" {said}")
+    assert verdict.summary()["choosing"][0]["better_but_excluded"] == {
+        "cell": "m/top @ 64",
+        "difference": pytest.approx(0.1),
+        "interval": pytest.approx([0.1, 0.1]),
+        "constraints_not_kept": {"max_p95_ms": "p95 111 ms", "commercial": "licence no is not known to allow commercial use"},
+    }
+    assert choosing.held_back(choose(made)) == []
 
 
 def test_hostile_text_stays_in_its_cell_and_is_no_markup() -> None:

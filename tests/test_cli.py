@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -99,6 +101,57 @@ def test_show_prints_the_table_again_and_measures_nothing(corpus: Path, tmp_path
     assert done.exit_code == 0
     assert "hash/64" in done.stdout
     assert (tmp_path / "out" / "leaderboard.html").read_bytes() == page  # and the page is the same to the byte
+
+
+def test_show_remembers_what_was_asked_and_writes_what_it_shows(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def state() -> tuple[dict[str, Any], str, str]:
+        verdict = json.loads((out / "summary.json").read_text())["verdict"]
+        return verdict["needs"], verdict["choosing"][0]["reason"], (out / "choosing.md").read_text()
+
+    bakeoff("eval", corpus, "-m", "hash/64", "--dims", "64", "--out", out, "-q", "--max-ram-gb", "1e-9", "--commercial")
+    asked, said, text = state()
+    assert "nothing measured keeps the constraints" in said
+    summary = (out / "summary.json").read_bytes()
+    assert bakeoff("show", out).exit_code == 0
+    assert state() == (asked, said, text)
+    assert (out / "summary.json").read_bytes() == summary
+    assert bakeoff("show", out, "--max-ram-gb", "1", "--no-commercial").exit_code == 0
+    now, said, text = state()
+    assert now == asked | {"max_ram_gb": 1, "commercial": False}
+    assert said.startswith("the only one to choose from")
+    assert "max_ram_gb = 1 excludes 0 of 1 cells." in text
+    bakeoff("show", out, "--forget")
+    assert state()[0] == asked | {"max_ram_gb": None, "commercial": False}
+
+
+def test_show_knows_the_measures_of_the_last_run_and_no_older_ones(corpus: Path, tmp_path: Path) -> None:
+    for metric in ("ndcg@10,recall@5", "mrr@10"):
+        bakeoff("eval", corpus, "-m", "hash/64", "--metric", metric, "--out", tmp_path / "out", "-q")
+    before = (tmp_path / "out" / "summary.json").read_bytes()
+    bakeoff("show", tmp_path / "out")
+    assert (tmp_path / "out" / "summary.json").read_bytes() == before
+    assert b"recall@5" not in before
+
+
+def test_needs_of_another_version_are_an_error_that_names_the_way_out(corpus: Path, tmp_path: Path) -> None:
+    bakeoff("eval", corpus, "-m", "hash/64", "--out", tmp_path / "out", "-q")
+    path = tmp_path / "out" / "summary.json"
+    path.write_text(path.read_text().replace('"max_ram_gb"', '"max_acres"'))
+    done = bakeoff("show", tmp_path / "out")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "max_acres is none of the needs that this bakeoff knows" in done.stderr
+    assert bakeoff("show", tmp_path / "out", "--forget").exit_code == 0
+
+
+def test_diff_holds_the_new_cell_against_the_needs(corpus: Path, tmp_path: Path) -> None:
+    bakeoff("eval", corpus, "-m", "hash/64", "--dims", "64,32", "--out", tmp_path / "out", "-q")
+    written = tmp_path / "diff.md"
+    done = bakeoff("diff", "hash/64 @ 64", "hash/64 @ 32", "--in", tmp_path / "out", "--max-ram-gb", "0", "--local", "--markdown", written)
+    assert done.exit_code == 0, done.output
+    for text in (" ".join(done.stdout.split()), written.read_text()):
+        assert "hash/64 @ 32 keeps local, but not max_ram_gb = 0 (index 7.68e-06 GB)." in text
 
 
 def test_a_dataset_named_like_a_path_stays_inside_out(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

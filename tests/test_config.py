@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +132,13 @@ def test_needs_hold_for_every_command_that_has_them(
 def test_eval_and_show_pass_the_needs_on(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = write_beir(tiny, tmp_path / "mycorpus")
     seen: list[Needs] = []
-    board = result.Leaderboard(dataset={"name": "x"}, headline="ndcg@10", results=())
+    board = result.Leaderboard(dataset={"name": "x", "query_tags": {}}, headline="ndcg@10", results=())
+    chosen = verdict.choose(board)
     monkeypatch.setattr(runner, "evaluate", lambda *_, needs, **__: seen.append(needs) or board)
-    monkeypatch.setattr(result, "load", lambda _: board)
-    monkeypatch.setattr(reports, "write", lambda _, __, chosen: seen.append(chosen) or {"leaderboard.html": "page"})
-    monkeypatch.setattr(verdict, "choose", lambda _, needs: seen.append(needs) or needs)
+    monkeypatch.setattr(result, "load", lambda _: replace(board, needs=asdict(Needs(max_p95_ms=9, max_ram_gb=8))))
+    monkeypatch.setattr(result, "save", lambda *_: None)
+    monkeypatch.setattr(reports, "write", lambda _, __, verdict: seen.append(verdict.needs) or {"leaderboard.html": "page"})
+    monkeypatch.setattr(verdict, "choose", lambda _, needs: seen.append(needs) or replace(chosen, needs=needs))
     monkeypatch.setattr("reports.table.columns", lambda *_: ())
     monkeypatch.setattr(console, "show", lambda *_: None)
     Path("bakeoff.toml").write_text("[needs]\nmax_p95_ms = 50\n")
@@ -144,6 +146,9 @@ def test_eval_and_show_pass_the_needs_on(tiny: Dataset, tmp_path: Path, monkeypa
     assert seen == [Needs(max_p95_ms=50, commercial=True)] * 3
     seen.clear()
     assert invoke("show", "out").exit_code == 0
+    assert seen == [Needs(max_p95_ms=50, max_ram_gb=8)] * 2  # the file wins over what the folder remembers
+    seen.clear()
+    assert invoke("show", "out", "--forget").exit_code == 0
     assert seen == [Needs(max_p95_ms=50)] * 2
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from harness.errors import OptionError, ResultError
 from harness.metrics import UNJUDGED
 from harness.migration import find, migrate
 from harness.result import Absence, Cost, Leaderboard, Result
+from harness.scale import Needs
 from reports import migration
 
 PRINT = {"documents": "a", "queries": "b", "judgements": "c", "judged": "d"}
@@ -190,14 +191,12 @@ def test_embedding_again_is_scaled_to_the_documents_there_are() -> None:
     old = made("st/a", 768, OLD, cost=Cost(bytes=3_072_000))
     cost = Cost(bytes=1_536_000, document_seconds=36.0, document_tokens=50_000)
     new = made("st/b", 384, NEW, cost=cost, model={"usd_per_million_tokens": 0.02})
-    again = migrate(board_of(new, old), old, new, documents=2_000_000).cost
+    again = migrate(board_of(new, old), old, new, needs=Needs(documents=2_000_000)).cost
     assert again.hours == pytest.approx(20)
     assert again.usd == pytest.approx(2.0)  # 100 million tokens
     assert (again.bytes_before, again.bytes_after) == (6_144_000_000, 3_072_000_000)
     own = migrate(board_of(new, old), old, new).cost
     assert (own.documents, own.hours, own.bytes_after) == (1000, pytest.approx(0.01), 1_536_000)
-    with pytest.raises(OptionError, match="documents = 0: there must be at least one"):
-        migrate(board_of(new, old), old, new, documents=0)
 
 
 def test_what_was_not_measured_is_unknown_and_a_model_without_a_price_costs_nothing() -> None:
@@ -206,6 +205,59 @@ def test_what_was_not_measured_is_unknown_and_a_model_without_a_price_costs_noth
     assert (free.hours, free.usd, free.bytes_before, free.bytes_after) == (None, 0.0, None, None)
     priced = replace(new, model={"usd_per_million_tokens": 0.02})
     assert migrate(board_of(priced, old), old, priced).cost.usd is None
+
+
+MEASURED = Cost(bytes=4_000_000, document_seconds=36.0, alone_embed_p95=0.01, alone_search_p95=0.002, scan_seconds_per_gb=1.0)
+
+
+def test_limits_and_running_costs_are_those_of_the_needs() -> None:
+    old = made("st/a", 768, OLD, cost=replace(MEASURED, bytes=8_000_000))
+    facts = {"usd_per_million_tokens": 1.0, "licence": "MIT"}
+    new = made("st/b", 384, NEW, cost=replace(MEASURED, document_tokens=500_000, query_tokens=1_000), model=facts)
+    needs = Needs(documents=1_000_000, queries_per_day=1_000, usd_per_gb_month=2, max_p95_ms=50, max_ram_gb=8, commercial=True)
+    m = migrate(board_of(new, old), old, new, needs=needs)
+    assert (m.kept, m.broken) == (("max_ram_gb = 8", "commercial"), {"max_p95_ms = 50": "p95 4,008 ms"})
+    said = "st/b @ 384 keeps max_ram_gb = 8 and commercial, but not max_p95_ms = 50 (p95 4,008 ms)."
+    assert migration.limits(m) == [said]
+    assert m.bill_before.month_usd == pytest.approx(16)  # 8 GB
+    assert m.bill_after.month_usd == pytest.approx(8 + 1_000 * 365.25 / 12 * 10 / 1e6)  # and ten tokens a query
+    page, shown, data = migration.markdown(m), migration.text(m), json.loads(migration.as_json(m))
+    assert said in page
+    assert said in " ".join(shown.split())
+    assert data["limits"] == [said]
+    assert "### What they cost with 1,000,000 documents and 1,000 queries a day; embedding again is in the year" in page
+    assert "| st/a @ 768 | 8,004 | 16.00 | 192.00 |" in page
+    assert "| st/b @ 384 | 4,008 | 8.30 | 599.65 |" in page  # 500 USD of embedding in it
+    assert max(map(len, shown.splitlines())) <= 100
+    assert migration.limits(migrate(board_of(new, old), old, new)) == []
+    assert migration.limits(migrate(board_of(new, old), old, new, needs=Needs(max_ram_gb=0))) == [
+        "st/b @ 384 doesn't keep max_ram_gb = 0 (index 0.004 GB)."
+    ]
+
+
+def test_what_may_be_given_up_is_another_margin() -> None:
+    old, new = made("st/a", 768, OLD), made("st/b", 384, [0.4925] * 100)  # 1.5 % is lost, for certain
+    m = migrate(board_of(new, old), old, new)
+    assert (m.dims[0].keeps, m.dims[0].within, m.smallest) == ("no", "yes", None)
+    assert "| bytes a document | keeps 99 % | keeps 98 % |" in migration.markdown(m)
+    exact = migrate(board_of(new, old), old, new, needs=Needs(give_up=0.01))
+    assert exact.dims[0].within == "no"
+    assert "| bytes a document | keeps 99 % |\n" in migration.markdown(exact)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Needs)])
+def test_every_need_changes_what_is_said(name: str) -> None:
+    old = made("st/a", 768, OLD, cost=MEASURED)
+    new = made("st/b", 384, NEW, cost=replace(MEASURED, document_tokens=9, query_tokens=9), model={"usd_per_million_tokens": 1.0})
+    base = Needs(documents=2_000, queries_per_day=500.0, usd_per_gb_month=2.0)
+    other = {field.name: True if field.type == "bool" else 0.05 for field in fields(Needs)} | {
+        "documents": 3_000_000,
+        "queries_per_day": 9e9,
+    }
+    before, now = (
+        migration.text(migrate(board_of(new, old), old, new, needs=needs)) for needs in (base, replace(base, **{name: other[name]}))
+    )
+    assert before != now
 
 
 def test_the_old_cell_may_come_from_another_run_with_other_documents_that_nobody_judged() -> None:
@@ -255,7 +307,7 @@ def test_the_sentence_says_what_changes_and_whether_that_is_beyond_chance() -> N
 
 def test_markdown_text_and_json_say_the_same() -> None:
     old, new = made("st/a", 768, OLD), made("st/b", 384, NEW, cost=Cost(bytes=1_536_000, document_seconds=36.0))
-    m = migrate(board_of(new, old, slices={"kind": {"same": new.query_ids[30:80]}}), old, new, documents=1_000_000)
+    m = migrate(board_of(new, old, slices={"kind": {"same": new.query_ids[30:80]}}), old, new, needs=Needs(documents=1_000_000))
     page, shown, data = migration.markdown(m), migration.text(m), json.loads(migration.as_json(m))
     assert "| all | 100 | 0.5000 | 0.6000 | +0.1000 |" in page
     assert "| 1,000,000 | 10 | 0 | – | 1.54 GB |" in page
@@ -294,7 +346,7 @@ def test_cells_of_a_real_run_are_compared(tmp_path: Path) -> None:
     board = harness.evaluate(
         make_dataset(80, 60), ["hash/256", "hash/32"], metrics=["ndcg@10"], dims=["native", 16], store_folder=tmp_path / "store"
     )
-    m = migrate(board, find(board, "hash/32"), find(board, "hash/256"), documents=8_000)
+    m = migrate(board, find(board, "hash/32"), find(board, "hash/256"), needs=Needs(documents=8_000))
     assert [at.dim for at in m.dims] == [256, 16]
     assert m.overall.after == next(one for one in board.results if one.name == m.new).mean("ndcg@10")
     assert m.cost.bytes_after == 8_000 * 256 * 4

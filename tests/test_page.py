@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import axe_playwright_python
+import numpy as np
 import pytest
+from boards import cell, leaderboard
 from pages import HOSTILE, made, needs_chromium, opened
 from playwright.sync_api import Page
 
@@ -18,7 +20,7 @@ import reports
 from harness.result import Absence, Leaderboard
 from harness.scale import Needs
 from harness.verdict import Verdict
-from reports import choosing, costs
+from reports import choosing, costs, standings, table
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
@@ -79,11 +81,49 @@ def test_a_leaderboard_without_models_still_answers(board: Leaderboard, tmp_path
 
 def test_the_command_measures_the_same_again(board: Leaderboard) -> None:
     needs = Needs(documents=5_000_000, max_p95_ms=20.5, commercial=True)
-    words = costs.reproduce(board, harness.choose(board, needs))["command"].replace("\\\n", "").split()
-    assert words == [
+    assert command(board, needs) == [
         *("bakeoff", "eval", "DATA", "--model", "made/large", "--model", "made/small", "--model", "st/gone", "--split", "test"),
-        *("--metric", "ndcg@10", "--documents", "5000000", "--max-p95-ms", "20.5", "--commercial"),
+        *("--metric", "ndcg@10", "--dims", "128,64", "--documents", "5000000", "--max-p95-ms", "20.5", "--commercial"),
     ]
+
+
+def command(board: Leaderboard, needs: Needs | None = None) -> list[str]:
+    """The words of the command on the page."""
+    made: str = costs.reproduce(board, harness.choose(board, needs))["command"]
+    return made.replace("\\\n", "").split()
+
+
+@pytest.mark.parametrize(
+    ("dims", "option"),
+    [
+        ({384: [64], 256: [64]}, "64"),
+        ({384: [384, 64], 256: [256, 64]}, "native,64"),
+        ({384: [384], 256: [256]}, "native"),
+        ({384: [256, 64], 256: [256, 64]}, "256,64"),
+        ({384: [384, 256, 128, 64, 32], 256: [256, 128, 64, 32]}, None),  # the default
+        ({384: [384, 64], 256: [256, 128]}, None),  # no list would do
+    ],
+)
+def test_the_command_asks_for_the_dimensions_that_were_measured(dims: dict[int, list[int]], option: str | None) -> None:
+    scores = np.linspace(0, 1, 12)
+    cells = [replace(cell(f"m/{native}", scores, dim=dim), native_dim=native) for native, found in dims.items() for dim in found]
+    words = command(leaderboard(*cells, cell("bm25", scores)))
+    assert (words[words.index("--dims") + 1] if "--dims" in words else None) == option
+
+
+@pytest.mark.parametrize("name", [r"st/$\frac{a$", "st/$x_1$"])
+def test_dollars_in_a_name_are_no_formula(name: str, tmp_path: Path) -> None:
+    text = reports.write(made(specs=(name,)), tmp_path)["leaderboard.html"].read_text(encoding="utf-8")
+    figures = re.findall(r"<svg.*?</svg>", re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL), re.DOTALL)
+    assert [name in svg for svg in figures] == [True, True, True]
+
+
+def test_what_only_a_floor_breaks_makes_no_column(board: Leaderboard) -> None:
+    chosen = harness.choose(board, Needs(max_p95_ms=1_000))  # a floor's latency is not measured
+    assert [one.result.spec for one in chosen.standings if one.broken] == ["bm25", "random"]
+    shown = standings.leaderboard(board, chosen)
+    assert standings.EXCLUDED not in [column["heading"] for column in shown["columns"]]
+    assert not any(row["excluded"] for row in shown["rows"])
 
 
 @needs_chromium
@@ -189,6 +229,12 @@ def test_the_front_and_what_breaks_a_constraint_are_marked(board: Leaderboard, t
     with opened(reports.write(board, tmp_path, harness.choose(board, needs))["leaderboard.html"]) as page:
         assert [text.startswith("◆") for text in column(page, "front")] == [one.front for one in chosen.standings]
         assert [text.startswith("=") for text in column(page, "best?")] == [one.tied for one in chosen.standings]
+        marks = [f"= {table.more(one.more_queries)}" for one in chosen.standings if one.tied]
+        assert [text.removesuffix("tied for best").strip() for text in column(page, "best?") if text.strip()] == [
+            mark.strip() for mark in marks
+        ]
+        assert any("+" in mark for mark in marks)
+        assert column(page, "reveals") == ["–" if one.detectable is None else f"{one.detectable:.3f}" for one in chosen.standings]
         broken = [None if one.result.floor else one.broken.get("max_ram_gb") for one in chosen.standings]
         assert any(broken)
         assert [text.partition(": ")[2] or None for text in column(page, "excluded")] == broken
@@ -201,10 +247,12 @@ def test_duels_and_slices_are_those_of_the_verdict(page: Page, verdict: Verdict)
     for duel in verdict.duels:
         row, place = names.index(duel.one.name), names.index(duel.other.name)
         cell = page.locator("#duels tbody tr").nth(row).locator("td").nth(place)
-        assert cell.inner_text() == f"{duel.comparison.wins}–{duel.comparison.losses}"
+        counts, reveals, *more = cell.inner_text().split()
+        assert (counts, reveals) == (f"{duel.comparison.wins}–{duel.comparison.losses}", f"{duel.comparison.detectable:.3f}")
+        assert " ".join(more) == table.more(duel.more_queries)
         assert ("sure" in (cell.get_attribute("class") or "")) == (duel.p <= 0.05)
         back = page.locator("#duels tbody tr").nth(place).locator("td").nth(row)
-        assert back.inner_text() == f"{duel.comparison.losses}–{duel.comparison.wins}"
+        assert back.inner_text().split()[0] == f"{duel.comparison.losses}–{duel.comparison.wins}"
     best = [verdict.standings.index(one) for one in verdict.best_cells()]
     lines = page.locator("#slices tbody tr:not(.group)").all()
     for line, one in zip(lines, verdict.slices, strict=True):

@@ -112,6 +112,36 @@ def test_what_breaks_a_constraint_is_neither_picked_nor_runner_up() -> None:
         assert "m/best" not in pick.reason
 
 
+def test_a_reason_says_how_many_cells_keep_the_constraints() -> None:
+    cells = [cell("m/top", base(0.2), licence="no"), cell("m/a", base()), cell("m/b", base(-0.1)), cell("bm25", base(-0.3), licence="no")]
+    alone = table(leaderboard(*cells), Needs(commercial=True))[OVERALL]
+    assert alone.reason == (
+        "of the 2 of 3 cells that keep your constraints, the only one that can be best: 0.100 (0.100 to 0.100) ahead of m/b @ 64"
+    )
+    tied = [*cells, cell("m/c", base(0, 0.05), usd_per_million_tokens=1.0)]
+    text = table(leaderboard(*tied), Needs(commercial=True))[OVERALL].reason
+    assert text.startswith("of the 3 of 4 cells that keep your constraints, the cheapest of 2 that 60 queries can't tell from the best: ")
+    only = table(leaderboard(*cells[:2]), Needs(commercial=True))[OVERALL].reason
+    assert only == "the only one of 2 cells that keeps your constraints"
+    assert "constraints" not in table(leaderboard(*tied))[OVERALL].reason
+
+
+def test_what_is_better_and_excluded_is_kept_in_mind_row_by_row() -> None:
+    rows, ids = np.arange(QUERIES), [f"q{row}" for row in range(QUERIES)]
+    best = cell("m/best", base() + np.where(rows < 20, -0.1, 0.3), cost=cost(p95=0.1), licence="no")
+    board = leaderboard(best, cell("m/a", base()), cell("m/b", base(-0.1)), tasks={slices.CODE: ids[:20], slices.ENGLISH: ids[20:]})
+    found = table(board, Needs(commercial=True, max_p95_ms=50))
+    better = found[slices.ENGLISH].held_back
+    assert better is not None
+    assert (spec(better.result), better.comparison.difference) == ("m/best", pytest.approx(0.3))
+    assert better.broken == {"max_p95_ms": "p95 100 ms", "commercial": "licence no is not known to allow commercial use"}
+    assert found[OVERALL].held_back is not None
+    assert found[slices.CODE].held_back is None  # there it is worse
+    assert {pick.held_back for pick in table(board).values()} == {None}
+    twins = leaderboard(cell("m/twin", base(), licence="no"), cell("m/a", base()), cell("m/b", base(-0.1)))
+    assert {pick.held_back for pick in table(twins, Needs(commercial=True)).values()} == {None}
+
+
 def test_where_no_model_meets_the_constraints_every_row_says_so() -> None:
     board = leaderboard(cell("m/a", base()), cell("bm25", base()), tasks={slices.ENGLISH: [f"q{n}" for n in range(30)]})
     found = table(board, Needs(max_p95_ms=1))
@@ -132,6 +162,14 @@ def test_a_row_needs_ten_queries_of_its_kind() -> None:
     assert (found[slices.CODE].reason, found[slices.CODE].queries) == ("this corpus has only 9 such queries; 10 are needed", 9)
     assert (found[slices.MULTILINGUAL].reason, found[slices.MULTILINGUAL].queries) == ("this corpus has no such queries", 0)
     assert (spec(found[slices.LONG].result), found[slices.LONG].queries) == ("m/a", 10)
+
+
+def test_code_that_nothing_points_out_is_said_to_be() -> None:
+    board = leaderboard(cell("m/a", base()))
+    mixed = replace(board, dataset={**board.dataset, "tags": ["english", "code"]})
+    reason = "this corpus names code beside other things, but no query or document has a tag that says code"
+    assert table(mixed)[slices.CODE].reason == reason
+    assert table(mixed)[slices.LONG].reason == table(board)[slices.CODE].reason == "this corpus has no such queries"
 
 
 def test_a_row_is_answered_by_its_own_queries() -> None:
@@ -246,7 +284,7 @@ def test_the_firsts_in_one_respect() -> None:
             "m/a @ 64",
             "ndcg@10 0.7960, 99.5 % of the best with 64 of 256 dimensions; the model was not trained for this dimension",
         ),
-        "Cheapest to embed": ("m/b @ 256", "18 s to embed the documents; ndcg@10 0.4000, 50.0 % of the best"),
+        "Cheapest": ("m/b @ 256", "18 s to embed the documents; ndcg@10 0.4000, 50.0 % of the best"),
         "Fastest to answer": ("m/a @ 16", "p95 10 ms; ndcg@10 0.7000, 87.5 % of the best"),
     }
 

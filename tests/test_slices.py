@@ -10,7 +10,7 @@ from boards import cell
 
 import harness
 from harness.dataset import About, Dataset, Document, Query
-from harness.slices import CODE, ENGLISH, LONG, MULTILINGUAL, MULTIMODAL, TASKS, query_languages, slices, tasks
+from harness.slices import CODE, ENGLISH, LONG, MULTILINGUAL, MULTIMODAL, TASKS, names_code, query_languages, slices, tasks
 
 ENGLISH_TEXT = "The harbour master explained to the passengers why the ferry would not sail before the storm was over"
 GERMAN_TEXT = "Der Hafenmeister erkl\u00e4rte den Fahrg\u00e4sten, warum die F\u00e4hre vor dem Ende des Sturms nicht ablegen werde"
@@ -105,6 +105,39 @@ def test_a_dataset_of_code_is_all_code_unless_a_query_says_that_only_some_are(ab
     one = [replace(plain[0], tags={"language": "en", "kind": "code"}), *plain[1:]]
     assert tasks(asked(one, about=about))[CODE] == ("q0",)
     assert tasks(asked(plain, about=replace(about, task="decoding", tags=("barcodes",))))[CODE] == ()
+
+
+@pytest.mark.parametrize("about", [About(name="a", tags=("code", "english")), About(name="a", task="mixed retrieval", tags=("code",))])
+def test_a_dataset_that_names_code_beside_other_things_is_not_all_code(about: About) -> None:
+    plain = [Query(f"q{n}", "why", tags={"language": "en"}) for n in range(3)]
+    assert tasks(asked(plain, about=about)) == dict.fromkeys(TASKS, ()) | {ENGLISH: ("q0", "q1", "q2")}
+
+
+def test_a_tag_of_the_answer_says_code_and_overrules_the_datasets() -> None:
+    plain = [Query(f"q{n}", "why", tags={"language": "en"}) for n in range(3)]
+    documents = [Document(f"d{n}", "short", tags={"kind": "code"} if n == 1 else {}) for n in range(3)]
+    for about in (About(name="a"), About(name="a", tags=("code",))):
+        found = tasks(asked(plain, documents, about))
+        assert (found[CODE], found[ENGLISH]) == (("q1",), ("q0", "q2"))
+
+
+@pytest.mark.parametrize("word", ["code", "Code search", "text-to-code", "code, python"])
+def test_code_is_heard_as_a_word(word: str) -> None:
+    assert names_code({"task": word, "tags": []})
+    assert names_code({"tags": [word]})
+    assert not names_code({"task": "decoding", "tags": ["barcode"]})
+
+
+def test_detected_languages_are_a_slice_where_no_query_is_tagged() -> None:
+    texts = [ENGLISH_TEXT, GERMAN_TEXT, ENGLISH_TEXT]
+    documents = [Document(f"d{n}", text) for n, text in enumerate(texts)]
+    queries = [Query(f"q{n}", text) for n, text in enumerate(texts)]
+    found = slices(asked(queries, documents))
+    assert found["language (detected)"] == {"en": ("q0", "q2"), "de": ("q1",)}
+    tagged = [replace(queries[0], tags={"lang": "en"}), *queries[1:]]
+    assert "language (detected)" not in slices(asked(tagged, documents))
+    alike = asked([queries[0], queries[2]], [documents[0], documents[2]])
+    assert "language (detected)" not in slices(alike)  # one language is no slice
 
 
 def test_the_longest_of_the_best_answers_counts_and_no_lesser_one() -> None:

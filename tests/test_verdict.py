@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,38 @@ def test_what_chance_could_explain_is_tied_and_the_price_of_certainty_is_named()
     assert second.behind.low < 0 < second.behind.high
     assert second.p is not None
     assert second.p > 0.05
+
+
+def test_two_tied_cells_of_one_model_are_told_what_more_queries_would_bring() -> None:
+    cells = [cell("m/a", base(0.02, 0.2), dim=64), cell("m/a", base(0, 0.2, 2), dim=32), cell("bm25", base(-0.3, 0.05))]
+    verdict = choose(leaderboard(*cells))
+    first, second, floor = verdict.standings
+    assert [one.tied for one in verdict.standings] == [True, True, False]
+    gap = first.result.scores[METRIC] - second.result.scores[METRIC]
+    reach = (1.959964 + 0.841621) * gap.std(ddof=1)
+    more = math.ceil((reach / gap.mean()) ** 2) - QUERIES
+    assert more > 0
+    assert (second.detectable, second.more_queries) == (pytest.approx(reach / math.sqrt(QUERIES)), more)
+    assert verdict.certainty.endswith(
+        f" Between {first.result.name} and {second.result.name}, 120 queries reveal a true difference of {second.detectable:.3f} with 80 % power;"
+        f" they are {gap.mean():.3f} apart, and about {more:,} more judged queries would tell them apart."
+    )
+    assert (first.detectable, first.more_queries, floor.more_queries) == (None, None, 0)
+    (duel,) = verdict.duels
+    assert (duel.sure, duel.more_queries) == (True, 0)
+
+
+def test_a_tied_cell_of_another_model_goes_before_one_of_the_same() -> None:
+    cells = [cell("m/a", base(0.1, 0.2), dim=64), cell("m/a", base(0.09, 0.2, 2), dim=32), cell("m/b", base(0.05, 0.2, 8))]
+    verdict = choose(leaderboard(*cells))
+    assert [(one.result.spec, one.tied) for one in verdict.standings] == [("m/a", True), ("m/a", True), ("m/b", True)]
+    assert f" Between {verdict.standings[0].result.name} and m/b @ 64, 120 queries" in verdict.certainty
+
+
+def test_cells_that_never_differ_need_no_number_of_queries() -> None:
+    verdict = choose(leaderboard(cell("m/a", base()), cell("m/b", base())))
+    assert (verdict.standings[1].detectable, verdict.standings[1].more_queries, verdict.duels[0].more_queries) == (0.0, None, None)
+    assert "more judged" not in verdict.certainty
 
 
 def test_scores_are_paired_by_query_id_and_not_by_place() -> None:
@@ -192,6 +225,12 @@ def test_the_summary_is_plain_json_with_the_numbers_of_the_verdict() -> None:
     assert summary["standings"]["m/same 64"]["effect"] is None  # without any difference there is none
     assert summary["slices"][0]["means"]["m/a 64"] == pytest.approx(cells[0].scores[METRIC][HARD].mean())
     assert len(summary["duels"]) == 6
+    duel = next(one for one in summary["duels"] if one["other"] == "m/same @ 64")
+    standing = summary["standings"]["m/b 64"]
+    assert (duel["detectable_difference"], duel["more_queries_needed"]) == (0.0, None)
+    assert (standing["detectable_difference"], standing["more_queries_needed"]) == (pytest.approx(0, abs=1e-9), 0)
+    best = summary["standings"][verdict.standings[0].result.identity]
+    assert (best["detectable_difference"], best["more_queries_needed"]) == (None, None)
 
 
 def test_the_verdict_stands_in_summary_json(tiny: Dataset, tmp_path: Path) -> None:
