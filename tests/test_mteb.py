@@ -125,6 +125,14 @@ def test_what_is_wrong_is_named(monkeypatch, facts, options, said):
         ready(f"mteb/mine/words{options}")
 
 
+def test_what_a_user_adds_counts_whatever_was_kept(monkeypatch):
+    mteb_model(monkeypatch)
+    assert catalog.load("mteb/mine/words").model.revision == "r1"
+    assert provider._kept()["mine/words"].revision == "r1"
+    mteb_model(monkeypatch, revision="r2")
+    assert catalog.load("mteb/mine/words").model.revision == "r2"
+
+
 def test_facts_that_no_longer_hold_are_made_again(monkeypatch):
     mteb_model(monkeypatch)
     embedder = catalog.load("mteb/mine/words")

@@ -72,6 +72,7 @@ def test_the_folders_own_pooling_prompts_and_length_count(tmp_path):
 def test_a_truncation_left_in_the_tokenizer_is_not_the_models(tmp_path):
     table = onnx_folder(tmp_path)
     tokenizer_file(tmp_path, truncation=5)
+    assert ready(tmp_path).embed([Item(LONG)], "query").tokens.tolist() == [len(rows(LONG))]
     np.testing.assert_allclose(vectors(ready(tmp_path), LONG, "cat"), [table[rows(text)].mean(axis=0) for text in (LONG, "cat")], atol=1e-6)
 
 
