@@ -33,6 +33,7 @@ _USER_OPTIONS = tuple(name for name in _KNOWN if name not in ("modality", "tasks
 _FACTS = ("mrl_dims", "licence", "usd_per_million_tokens")
 """Options that describe a model and change no vector: every provider takes them."""
 _PLUS = re.compile(r"\+(?=[a-z][a-z-]*/)")
+_ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?")  # with nothing in it that could be a key
 _PASSWORD = re.compile(r"//[^/?&]*@")
 
 
@@ -104,13 +105,19 @@ def _split(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def public(spec: str) -> str:
-    """A spec as it may be shown: the values of options that do not exist, and passwords in addresses, could be keys."""
+    """A spec as it may be shown: the values of options that do not exist, and what is odd in addresses, could be keys."""
+    return "+".join(_public(part) for part in _PLUS.split(spec))
+
+
+def _public(spec: str) -> str:
     name, _, query = spec.partition("?")
-    options = [
-        (option, value if option in _USER_OPTIONS else "...") for option, _, value in (part.partition("=") for part in query.split("&"))
-    ]
-    shown = "&".join(f"{option}={value}" for option, value in options if option)
+    options = [part.partition("=") for part in query.split("&")]
+    shown = "&".join(f"{option}={value if _shows(option, value) else '...'}" for option, _, value in options if option)
     return _PASSWORD.sub("//...@", f"{name}?{shown}" if shown else name)
+
+
+def _shows(option: str, value: str) -> bool:
+    return option in _USER_OPTIONS and (option != "base_url" or _ADDRESS.fullmatch(value) is not None)
 
 
 def load(spec: str) -> Embedder | System:
@@ -128,7 +135,9 @@ def load(spec: str) -> Embedder | System:
     if not spaces[0] or spaces[0] != spaces[1]:
         known = sorted(name for name, entry in entries().items() if entry.space)
         fix = f"the catalog knows this of {', '.join(known)}"
-        raise OptionError(f"model {public(spec)!r}: nothing says that {parts[0]} and {parts[1]} share a space of vectors; {fix}")
+        raise OptionError(
+            f"model {public(spec)!r}: nothing says that {public(parts[0])} and {public(parts[1])} share a space of vectors; {fix}"
+        )
     documents, queries = _load(parts[0]), _load(parts[1])
     if isinstance(documents, System) or isinstance(queries, System):
         raise OptionError(f"model {public(spec)!r}: only what makes vectors can be paired")
