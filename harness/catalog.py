@@ -44,6 +44,7 @@ HOLE = "{instruction}"
 _NOTHING_SAID: Mapping[str, str] = MappingProxyType({})
 _INNER = re.compile(r"(?<=[a-z])_(?=[a-z])")
 _PLUS = re.compile(r"\+(?=[a-z][a-z0-9-]*/)")
+_ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?")  # with nothing in it that could be a key
 _PASSWORD = re.compile(r"//[^/?&]*@")
 
 
@@ -160,13 +161,19 @@ def _split(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def public(spec: str) -> str:
-    """A spec as it may be shown: the values of options that do not exist, and passwords in addresses, could be keys."""
+    """A spec as it may be shown: the values of options that do not exist, and what is odd in addresses, could be keys."""
+    return "+".join(_public(part) for part in _PLUS.split(spec))
+
+
+def _public(spec: str) -> str:
     name, _, query = spec.partition("?")
-    options = [
-        (option, value if option in _USER_OPTIONS else "...") for option, _, value in (part.partition("=") for part in query.split("&"))
-    ]
-    shown = "&".join(f"{option}={value}" for option, value in options if option)
+    options = [part.partition("=") for part in query.split("&")]
+    shown = "&".join(f"{option}={value if _shows(option, value) else '...'}" for option, _, value in options if option)
     return _PASSWORD.sub("//...@", f"{name}?{shown}" if shown else name)
+
+
+def _shows(option: str, value: str) -> bool:
+    return option in _USER_OPTIONS and (option != "base_url" or _ADDRESS.fullmatch(value) is not None)
 
 
 def load(spec: str, instructions: Mapping[str, str] = _NOTHING_SAID) -> Embedder | System:
@@ -186,7 +193,9 @@ def load(spec: str, instructions: Mapping[str, str] = _NOTHING_SAID) -> Embedder
     if not spaces[0] or spaces[0] != spaces[1]:
         known = sorted(name for name, entry in entries().items() if entry.space)
         fix = f"the catalog knows this of {', '.join(known)}"
-        raise OptionError(f"model {public(spec)!r}: nothing says that {parts[0]} and {parts[1]} share a space of vectors; {fix}")
+        raise OptionError(
+            f"model {public(spec)!r}: nothing says that {public(parts[0])} and {public(parts[1])} share a space of vectors; {fix}"
+        )
     documents, queries = _load(parts[0], instructions), _load(parts[1], instructions)
     if isinstance(documents, System) or isinstance(queries, System):
         raise OptionError(f"model {public(spec)!r}: only what makes vectors can be paired")

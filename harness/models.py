@@ -92,7 +92,7 @@ def missing(provider: str) -> str:
     steps = []
     if package and not _installed(package):
         steps.append(f"pip install {package}")
-    if variables and keys.find(*variables) is None:
+    if variables and keys.find(*variables, secret=False) is None:
         steps.append(f"set {' or '.join(variables)}")
     return ", ".join(steps)
 
