@@ -183,6 +183,11 @@ class FaultServer:
         with self.changed:
             assert self.changed.wait_for(enough, GUARD), "the server waited for something that never came"
 
+    def linger(self, other: Callable[[], bool]) -> None:
+        """Give a request that should not come a moment to come: a wait that good clients make us wait in vain."""
+        with self.changed:
+            self.changed.wait_for(other, 0.2)
+
     def asked_again(self) -> list[Seen]:
         """Requests for something whose answer had left whole and usable before."""
         answered: set[tuple[str, str, bytes | None]] = set()

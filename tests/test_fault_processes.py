@@ -129,3 +129,27 @@ def test_ctrl_c_while_an_answer_is_read_loses_none(moment: int, in_memory: Path,
         assert stored(model, in_memory) == answered(server)
         measure(model, in_memory, MANY)
         assert not server.asked_again()
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_ctrl_c_while_answers_are_stored_loses_none(done: bool, in_memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add, added = VectorStore.add, 0
+
+    def interrupted(self: VectorStore, *words: Any) -> None:
+        nonlocal added
+        added += 1
+        if added != 3 or done:
+            add(self, *words)
+        if added == 3:
+            raise KeyboardInterrupt
+
+    with FaultServer() as server:
+        model = remote(server, "gemini")
+        monkeypatch.setattr(VectorStore, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure(model, in_memory, MANY)
+        server.wait(lambda: server.active == 0)
+        assert stored(model, in_memory) == answered(server)
+        board = measure(model, in_memory, MANY)
+        assert not server.asked_again()
+        assert cost(board).lost_requests == 0
