@@ -47,7 +47,7 @@ bench: .venv/dev-$(FAISS) ## paired measurements: make bench ZOO=folder (and SCI
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/regressions.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/prompts.py
 
-peers: .venv/dev-$(FAISS) .venv-peers/ready ## the same corpora through other makers' servers, started and stopped here: about 10 minutes
+peers: .venv/dev-$(FAISS) .venv-peers/ready ## the same corpora through other makers' servers, started and stopped here: about 12 minutes
 	$(BIN)/python benchmarks/peers.py
 
 clean: ## remove the environment and what tools left; results in out/ and the cache of vectors stay

