@@ -117,7 +117,7 @@ def main(settings: Path | None, debug: bool) -> None:
 @click.option(
     "--check-prompts/--no-check-prompts",
     default=None,
-    help="Hold each model's query prompt against others, on 100 queries. Default: where this takes less than 5 s, or a twentieth of the time of embedding.",
+    help="Hold each model's query prompt against others, on 300 queries. Default: on as many as take 5 s, or a twentieth of the time of embedding, if those are 100.",
 )
 @click.option("--quiet/--no-quiet", "-q", help="No progress.")
 @config.with_needs

@@ -2,8 +2,8 @@
 
 A wrong prompt costs up to 0.4 nDCG and gives no sign. So a model is measured on a sample of queries and documents with its own prompts
 and with others: none, the two swapped, one of them alone, and those that the known families were trained with. Another prompt is
-held to be better only if it is so by more than ``LEAST`` nDCG@10 with a family-wise error of 1 % (``ALPHA``): a check that stands in every
-run must not cry wolf in one of twenty.
+held to be better only if its mean is by ``LEAST`` nDCG@10 higher and that is no chance, with a family-wise error of 1 %
+(``ALPHA``): a check that stands in every run must not cry wolf in one of twenty.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from harness.progress import Progress, Silent
 LEAST = 0.01
 """What another prompt must gain at least, in nDCG@10: less is not worth a warning, and small true gains are many."""
 ALPHA = 0.01
-"""The chance that any warning is false, where no other prompt is better by more than ``LEAST``."""
-QUERIES, DOCUMENTS = 300, 600
+"""The chance of a warning where no other prompt is better; that of one where the best is better by less than ``LEAST`` is small too."""
+QUERIES, DOCUMENTS = 300, 1000
 FEWEST = 20
 """With fewer queries nothing is said: even the same sign in all of them could be chance."""
 _JUDGED_OF_A_QUERY, _NEAR = 10, 10  # the most judged documents kept of a query; documents near it by BM25
@@ -70,8 +70,8 @@ class Prompts(NamedTuple):
 class Trial:
     """The model with one pair of prompts: mean nDCG@10 with its 95 % interval over the sampled queries.
 
-    ``gain`` compares it with the configured prompts, and ``p`` is the one-sided p-value of a gain above ``LEAST``, adjusted
-    for all trials (Holm); both are None for the configured ones. ``same`` names the roles that this prompt changes without
+    ``gain`` compares it with the configured prompts, and ``p`` is the one-sided p-value of a gain, adjusted for all trials
+    (Holm); both are None for the configured ones. ``same`` names the roles that this prompt changes without
     changing their vectors.
     """
 
@@ -87,7 +87,7 @@ class Trial:
     @property
     def better(self) -> bool:
         """Whether it is better than the configured prompts, beyond what chance and small differences explain."""
-        return self.p is not None and self.p <= ALPHA
+        return self.gain is not None and self.p is not None and self.p <= ALPHA and self.gain.difference >= LEAST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,10 +343,10 @@ def _unheard(role: Role, own: Prompts, measured: Sequence[_Measured]) -> bool:
 
 
 def _trials(scores: Floats, measured: Sequence[_Measured]) -> list[Trial]:
-    """The trials in their order, the configured one first; p-values are for a gain above ``LEAST``."""
+    """The trials in their order, the configured one first."""
     bounds = stats.intervals(scores)
     gains = stats.compare(scores[:, 1:], scores[:, 0])
-    p = stats.holm(np.array([stats.one_sided(column - LEAST) for column in (scores[:, 1:] - scores[:, :1]).T]))
+    p = stats.holm(np.array([stats.one_sided(column) for column in (scores[:, 1:] - scores[:, :1]).T]))
     return [
         Trial(
             one.label,

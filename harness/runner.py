@@ -39,7 +39,7 @@ from harness.verdict import choose
 
 DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
 MIN_DEPTH = 100
-_PROMPT_QUERIES = 100  # queries that prompts are checked with
+_PROMPT_QUERIES, _FEWEST_PROMPT_QUERIES = 300, 100  # that prompts are checked with; with fewer, not unasked
 _PROMPT_SHARE, _PROMPT_SECONDS = 0.05, 5.0  # of the seconds of embedding, and in any case: what checking unasked may add
 _SEARCHES, _SLOW_SEARCH = 3, 0.5  # repeats; seconds from which a search is not repeated
 Seconds = NDArray[np.float64]
@@ -192,11 +192,14 @@ def _check_prompts(run: _Run, models: Sequence[str | Embedder | System], costs: 
             if prompts.unfit(spec, system) or not isinstance(system, Embedder):
                 continue
             unasked = run.check_prompts is None
-            if unasked and not (system.model.local and _cheap(run, system.model, costs[spec])):
+            if unasked and isinstance(system, Remote):
+                continue
+            queries = min(_PROMPT_QUERIES, _affordable(run, system.model, costs[spec])) if unasked else _PROMPT_QUERIES
+            if queries < min(_FEWEST_PROMPT_QUERIES, len(run.dataset.queries)):
                 continue
             if unasked and run.store.missing(store.keys(system.model, "document", items(run.dataset, "document"))):
                 continue  # all cells were finished before, and their vectors are gone
-            part = prompts.only_queries(run.dataset, _PROMPT_QUERIES)
+            part = prompts.only_queries(run.dataset, queries)
             found = prompts.check(spec, system, part, run.ledger, queries_only=True, progress=run.progress, threads=run.threads)
         except Exception as error:  # noqa: BLE001 - the figures stand, whatever the check meets
             run.progress.note(f"{spec}: prompts not checked: {redact(str(error))}")
@@ -208,10 +211,11 @@ def _check_prompts(run: _Run, models: Sequence[str | Embedder | System], costs: 
     return remarks
 
 
-def _cheap(run: _Run, model: Model, cost: Cost) -> bool:
-    took, asked = cost.query_seconds or 0.0, len(run.dataset.queries)
-    expected = prompts.seconds(model, min(_PROMPT_QUERIES, asked), took / asked)
-    return expected <= max(_PROMPT_SECONDS, _PROMPT_SHARE * (took + (cost.document_seconds or 0.0)))
+def _affordable(run: _Run, model: Model, cost: Cost) -> int:
+    """How many queries a check that nobody asked for may take."""
+    took = cost.query_seconds or 0.0
+    may = max(_PROMPT_SECONDS, _PROMPT_SHARE * (took + (cost.document_seconds or 0.0)))
+    return int(may / max(prompts.seconds(model, 1, took / len(run.dataset.queries)), 1e-9))
 
 
 def _too_large(run: _Run, model: Model) -> list[str]:
