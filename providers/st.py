@@ -257,7 +257,7 @@ def _tokenizer(folder: Path, modules: list[dict[str, Any]]) -> str:
 
 
 def _max_tokens(folder: Path, modules: list[dict[str, Any]], config: dict[str, Any]) -> int | None:
-    if not modules[0]["type"].endswith("Transformer"):
+    if not modules[0]["type"].endswith(("Transformer", "CLIPModel")):
         return None
     first = folder / modules[0]["path"]
     return json_file(first / "sentence_bert_config.json").get("max_seq_length") or _hub.token_limit(first, config)
