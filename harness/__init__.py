@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.dataset import Dataset, Document, Query
-    from harness.embedder import Embedded, Embedder, Item, Model, Settings
+    from harness.embedder import Embedded, Embedder, Item, Model, Settings, TokenEmbedder, TokenVectors
     from harness.errors import HarnessError
     from harness.experiment import System, Variant
     from harness.index import Index, Ranking
@@ -45,6 +45,8 @@ __all__ = [
     "Result",
     "Settings",
     "System",
+    "TokenEmbedder",
+    "TokenVectors",
     "Variant",
     "VectorStore",
     "Verdict",
@@ -57,7 +59,7 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(("Dataset", "Document", "Query"), "dataset"),
-    **dict.fromkeys(("Embedded", "Embedder", "Item", "Model", "Settings"), "embedder"),
+    **dict.fromkeys(("Embedded", "Embedder", "Item", "Model", "Settings", "TokenEmbedder", "TokenVectors"), "embedder"),
     "HarnessError": "errors",
     **dict.fromkeys(("System", "Variant"), "experiment"),
     **dict.fromkeys(("Index", "Ranking"), "index"),

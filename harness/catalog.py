@@ -11,11 +11,12 @@ from dataclasses import fields, replace
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 
+from harness import extensions
 from harness.dispatch import Remote
 from harness.embedder import Embedder, Settings
 from harness.errors import HarnessError, ModelError, OptionError, nearest
@@ -27,9 +28,12 @@ from harness.remote import Endpoint
 FLOORS = ("bm25", "random")
 """Systems that stand in every leaderboard: a model that does not beat them is not worth its cost."""
 DEFAULT_MODELS = (*FLOORS, "wordllama/256", "packaged/all-MiniLM-L6-v2")
+EXTRAS = {"h5py": "bakeoff[elmo]", "onnxruntime": "bakeoff[onnx]", "xllamacpp": "bakeoff[gguf]"}
+"""Packages that come with an extra of ours: module -> what to install."""
 _PRICE = ("usd_per_million_tokens", "usd_source", "usd_date")
 _KNOWN = tuple(f.name for f in fields(Settings))
-_USER_OPTIONS = tuple(name for name in _KNOWN if name not in ("modality", "tasks", "space", "usd_source", "usd_date"))
+_CATALOG_ONLY = ("modality", "tasks", "parameters", "space", "usd_source", "usd_date")
+_USER_OPTIONS = tuple(name for name in _KNOWN if name not in _CATALOG_ONLY)
 _FACTS = ("mrl_dims", "licence", "usd_per_million_tokens")
 """Options that describe a model and change no vector: every provider takes them."""
 _INSTRUCTIONS = {"query": "instruction", "document": "document_instruction"}
@@ -39,34 +43,73 @@ HOLE = "{instruction}"
 """Where a prompt has room for what a model is told of the task."""
 _NOTHING_SAID: Mapping[str, str] = MappingProxyType({})
 _INNER = re.compile(r"(?<=[a-z])_(?=[a-z])")
-_PLUS = re.compile(r"\+(?=[a-z][a-z-]*/)")
+_PLUS = re.compile(r"\+(?=[a-z][a-z0-9-]*/)")
+_ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?")  # with nothing in it that could be a key
 _PASSWORD = re.compile(r"//[^/?&]*@")
 
 
 def providers() -> list[str]:
-    """The providers there are, as users write them: one per module of the package ``providers``."""
-    import providers as package
-
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__))
+    """The providers there are, as users write them: each public module of the package ``providers``, and those of other packages."""
+    return sorted({*_ours(), *extensions.found()})
 
 
 def describe(provider: str) -> str:
-    """The first line of a provider's documentation: what it answers to, and what it is."""
-    return (_module(provider).__doc__ or "").strip().partition("\n")[0].replace("``", "")
+    """The first line of a provider's documentation: what it answers to, and what it is; of one by others also where it is from."""
+    theirs = extensions.found().get(provider)
+    try:
+        said = (_module(provider).__doc__ or f"{provider}/<name>").strip().partition("\n")[0].replace("``", "")
+    except ModelError as error:
+        return f"{provider}/...: cannot be used: {error}"
+    return f"{said} (from {theirs.origin})" if theirs else said
+
+
+def trouble(provider: str) -> str:
+    """Why none of a provider's models can be loaded: another package's module is broken, or clashes; an empty string where all is well."""
+    try:
+        _module(provider)
+    except ModelError as error:
+        return str(error)
+    return ""
 
 
 def keys(provider: str) -> tuple[str, ...]:
     """The environment variables that may hold a provider's key, of which one is enough; none for what runs on this machine."""
-    return tuple(getattr(_module(provider), "KEYS", ())) if provider in providers() else ()
+    return tuple(_said(provider, "KEYS", ()))
 
 
 def package(provider: str) -> str:
     """The package a provider's requests go through, by the name it is imported by; an empty string where it needs none."""
-    return str(getattr(_module(provider), "PACKAGE", "")) if provider in providers() else ""
+    return str(_said(provider, "PACKAGE", ""))
+
+
+def _said(provider: str, what: str, otherwise: Any) -> Any:
+    """What a provider's module says of itself. Where another package offers the same provider, ours still describes our catalog."""
+    if provider in _ours():
+        return getattr(_our_module(provider), what, otherwise)
+    if provider not in extensions.found() or trouble(provider):
+        return otherwise
+    return getattr(_module(provider), what, otherwise)
+
+
+def _ours() -> list[str]:
+    import providers as package
+
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return [name.replace("_", "-") for name in names if not name.startswith("_")]
+
+
+def _our_module(provider: str) -> ModuleType:
+    return importlib.import_module(f"providers.{provider.replace('-', '_')}")
 
 
 def _module(provider: str) -> ModuleType:
-    return importlib.import_module(f"providers.{provider.replace('-', '_')}")
+    """The module behind a provider; raises ModelError where it is another package's and cannot be used, or where two offer it."""
+    theirs = extensions.found().get(provider)
+    if theirs is None:
+        return _our_module(provider)
+    if provider in _ours():
+        raise ModelError(extensions.clash(provider, "bakeoff itself", *map(extensions.distribution, theirs.offers)))
+    return theirs.module()
 
 
 @cache
@@ -99,7 +142,12 @@ def settings(spec: str) -> tuple[str, Settings]:
     """Split a spec into the model's name and its settings: the catalog's, overruled by the user's own."""
     name, given = _split(spec)
     user = _settings(given, f"model {public(spec)!r}", _USER_OPTIONS)
-    return name, replace(entries().get(name, Settings()), **{key: getattr(user, key) for key in given})
+    chosen = replace(entries().get(name, Settings()), **{key: getattr(user, key) for key in given})
+    if "instruction" not in given and HOLE not in f"{chosen.query_prompt}{chosen.document_prompt}":
+        chosen = replace(chosen, instruction=None)  # the catalog's, which the user's own prompt has no place for
+    if "code_revision" not in given and not chosen.trust_remote_code:
+        chosen = replace(chosen, code_revision=None)  # the catalog's is for whoever consents to that code
+    return name, chosen
 
 
 def _split(spec: str) -> tuple[str, dict[str, Any]]:
@@ -113,13 +161,19 @@ def _split(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def public(spec: str) -> str:
-    """A spec as it may be shown: the values of options that do not exist, and passwords in addresses, could be keys."""
+    """A spec as it may be shown: the values of options that do not exist, and what is odd in addresses, could be keys."""
+    return "+".join(_public(part) for part in _PLUS.split(spec))
+
+
+def _public(spec: str) -> str:
     name, _, query = spec.partition("?")
-    options = [
-        (option, value if option in _USER_OPTIONS else "...") for option, _, value in (part.partition("=") for part in query.split("&"))
-    ]
-    shown = "&".join(f"{option}={value}" for option, value in options if option)
+    options = [part.partition("=") for part in query.split("&")]
+    shown = "&".join(f"{option}={value if _shows(option, value) else '...'}" for option, _, value in options if option)
     return _PASSWORD.sub("//...@", f"{name}?{shown}" if shown else name)
+
+
+def _shows(option: str, value: str) -> bool:
+    return option in _USER_OPTIONS and (option != "base_url" or _ADDRESS.fullmatch(value) is not None)
 
 
 def load(spec: str, instructions: Mapping[str, str] = _NOTHING_SAID) -> Embedder | System:
@@ -139,7 +193,9 @@ def load(spec: str, instructions: Mapping[str, str] = _NOTHING_SAID) -> Embedder
     if not spaces[0] or spaces[0] != spaces[1]:
         known = sorted(name for name, entry in entries().items() if entry.space)
         fix = f"the catalog knows this of {', '.join(known)}"
-        raise OptionError(f"model {public(spec)!r}: nothing says that {parts[0]} and {parts[1]} share a space of vectors; {fix}")
+        raise OptionError(
+            f"model {public(spec)!r}: nothing says that {public(parts[0])} and {public(parts[1])} share a space of vectors; {fix}"
+        )
     documents, queries = _load(parts[0], instructions), _load(parts[1], instructions)
     if isinstance(documents, System) or isinstance(queries, System):
         raise OptionError(f"model {public(spec)!r}: only what makes vectors can be paired")
@@ -153,32 +209,51 @@ def _load(spec: str, instructions: Mapping[str, str]) -> Embedder | System:
         known = ", ".join(providers())
         near = nearest(provider, providers())
         hub = f"; for a hub id write 'st/{name}'" if name.count("/") == 1 and not near else ""
-        raise OptionError(f"model {public(spec)!r}: no provider {provider!r}; there are {known}{near}{hub}")
+        raise OptionError(f"model {public(spec)!r}: no provider {spec.partition('/')[0]!r}; there are {known}{near}{hub}")
+    theirs = extensions.found().get(provider)
     try:
         module = _module(provider)
         given = _split(spec)[1]
-        _check_taken(given, (*getattr(module, "SETTINGS", ()), *_FACTS, *(_INSTRUCTIONS.values() if takes_prompts(spec) else ())))
-        made: Embedder | System | Endpoint = module.load(rest, _filled(chosen, given, instructions))
+        taken = tuple(getattr(module, "SETTINGS", ()))
+        _check_taken(given, (*taken, *_FACTS, *(_INSTRUCTIONS.values() if takes_prompts(spec) else ())))
+        made: Embedder | System | Endpoint = module.load(rest, _filled(chosen, given, instructions, own="instruction" in taken))
+        if theirs:
+            _check_made(made, provider, theirs.origin)
     except ImportError as error:
-        raise ModelError(f"{spec}: {needs_package(error)}") from error
+        whose = f"{theirs.origin} " if theirs else ""
+        raise ModelError(f"{public(spec)}: {whose}{needs_package(error)}") from error
     except HarnessError as error:
         raise type(error)(f"{public(spec)}: {redact(str(error))}") from error
     return Remote(made) if isinstance(made, Endpoint) else made
 
 
-def _filled(chosen: Settings, given: Mapping[str, Any], instructions: Mapping[str, str]) -> Settings:
-    """Fill the {instruction} of prompts with the user's own, else the dataset's, else the catalog's; raises OptionError for none."""
+def _check_made(made: object, provider: str, origin: str) -> None:
+    """Raise ModelError unless another package's ``load`` gave what can be measured, under a name of its own in the store of vectors."""
+    if not isinstance(made, (Embedder, System, Endpoint)):
+        raise ModelError(f"load() of {origin} gave {type(made).__name__}, which is no Embedder, System or Endpoint")
+    if made.model.provider != provider:
+        raise ModelError(f"{origin} calls its model's provider {made.model.provider!r}, but it is {provider!r}: vectors would be mixed up")
+
+
+def _filled(chosen: Settings, given: Mapping[str, Any], instructions: Mapping[str, str], *, own: bool) -> Settings:
+    """Fill the {instruction} of prompts with the user's own, else the dataset's, else the catalog's; raises OptionError for none.
+
+    With ``own``, a prompt of None is that of the model's own files: ``Settings.prompts`` fills it when they are read.
+    """
     for role, option in _INSTRUCTIONS.items():
         prompt = getattr(chosen, f"{role}_prompt")
-        if HOLE not in (prompt or ""):
-            if option in given:
-                fix = f"give one that has it with ?{role}_prompt=..."
-                raise OptionError(f"option {option!r} has no effect: the {role}_prompt has no {HOLE} in it; {fix}")
+        said = given.get(option) or instructions.get(role) or getattr(chosen, option)
+        if prompt is None and (own or option not in given):
             continue
-        if not (said := given.get(option) or instructions.get(role) or getattr(chosen, option)):
+        prompt = prompt or ""
+        if HOLE in prompt and not said:
             fix = f"add ?{option}=..., or [instructions] with {role} = ... to dataset.toml"
             raise OptionError(f"the {role}_prompt {prompt!r} needs an instruction: {fix}")
-        chosen = replace(chosen, **{f"{role}_prompt": prompt.replace(HOLE, said)})
+        if HOLE not in prompt and option in given:
+            fix = f"give one that has it with ?{role}_prompt=..."
+            raise OptionError(f"option {option!r} has no effect: the {role}_prompt has no {HOLE} in it; {fix}")
+        filled: dict[str, Any] = {f"{role}_prompt": prompt.replace(HOLE, said or ""), option: None}
+        chosen = replace(chosen, **filled)
     return chosen
 
 
@@ -209,9 +284,10 @@ def by_server(specs: Sequence[str], dims: Sequence[Dim] = (), instructions: Mapp
 
 
 def needs_package(error: ImportError) -> str:
-    """What to install where an import failed."""
+    """What to install where an import failed: the package, or the extra of ours that brings it."""
     package = (error.name or "unknown").partition(".")[0]
-    return f"needs the package {package!r}, which cannot be imported ({error}): pip install {package}"
+    extra = EXTRAS.get(package)
+    return f"needs the package {package!r}, which cannot be imported ({error}): pip install {f'{extra!r}' if extra else package}"
 
 
 def _check_taken(given: Iterable[str], taken: Sequence[str]) -> None:
@@ -227,4 +303,10 @@ def _settings(table: dict[str, Any], where: str, known: Sequence[str] = _KNOWN) 
     try:
         return msgspec.convert(table, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise OptionError(f"{where}: {error}") from None
+        raise OptionError(f"{where}: {error}{_allowed(str(error))}") from None
+
+
+def _allowed(said: str) -> str:
+    """What an option with a few words to choose from takes, where msgspec says that another was given."""
+    words = [word for kind in get_args(get_type_hints(Settings).get(said.rpartition("$.")[2].strip("`"))) for word in get_args(kind)]
+    return f"; allowed: {', '.join(words)}" if "enum" in said and words else ""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import config
+from harness import commands, config
 from harness.cli_prompts import prompts
 from harness.errors import HarnessError, ModelError, OptionError
 from harness.keys import redact
@@ -188,14 +188,14 @@ def evaluate(
 @click.option("--budget", metavar="USD", type=click.FloatRange(min=0), help="What eval will be given: exit code 1 if it would not do.")
 def plan(data: str, models: tuple[str, ...], split: str, store: Path | None, budget: float | None) -> None:
     """Show what measuring models on DATA would take: tokens, money, time, what is cut off, disk. Nothing is sent anywhere."""
-    from harness import catalog, console, shipped
+    from harness import catalog, console, environment, shipped
     from harness.embedder import Embedder
     from harness.ledger import Ledger
     from harness.plan import forecast
     from harness.store import VectorStore
 
     dataset = shipped.load(data, split)
-    vector_store = VectorStore(store or shipped.cache_folder() / "store")
+    vector_store = VectorStore(store or environment.cache_folder() / "store")
     found, absent = [], {}
     for spec in dict.fromkeys(models or catalog.DEFAULT_MODELS):
         try:
@@ -372,3 +372,7 @@ def datasets() -> None:
 
     for name in shipped.names():
         click.echo(f"{name}: {beir.read_about(shipped.root() / name).get('description', '')}")
+
+
+for command in commands.ALL:
+    main.add_command(command)

@@ -44,7 +44,7 @@ def prompts(
     Exit code 0: nothing to say. 1: another prompt ranks better by 0.01 nDCG@10 or more and, with 99 % confidence, not by chance, or the
     configured one does not reach the model. All vectors go through the store, so eval finds those of the configured prompts again.
     """
-    from harness import catalog, console, shipped
+    from harness import catalog, console, environment, shipped
     from harness import prompts as check
     from harness.ledger import Ledger
     from harness.progress import Silent
@@ -56,7 +56,7 @@ def prompts(
         for spec in dict.fromkeys(models or catalog.DEFAULT_MODELS[len(catalog.FLOORS) :])
     }
     part = check.sample(dataset, queries, sampled_documents, seed)
-    ledger = Ledger(VectorStore(store or shipped.cache_folder() / "store"), dataset.about.name, budget)
+    ledger = Ledger(VectorStore(store or environment.cache_folder() / "store"), dataset.about.name, budget)
     progress = Silent() if quiet else console.listener()
     found = [check.check(spec, system, part, ledger, progress=progress) for spec, system in systems.items()]
     for one in found:

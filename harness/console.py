@@ -14,9 +14,11 @@ from harness.plan import Forecast
 from harness.progress import Advance
 from harness.prompts import Finding
 from harness.result import Leaderboard
+from harness.senses import Senses
 from harness.verdict import Verdict
 from reports.choosing import constraints, costs_at, held_back, row
 from reports.costs import PAID, paid
+from reports.senses import headings, rows, sentences
 from reports.table import NOTHING, Column
 
 if TYPE_CHECKING:
@@ -217,7 +219,9 @@ def _asides(board: Leaderboard) -> Iterator[str]:
     """What stands below the tables: marks explained, what was paid, warnings, models without a result."""
     if not all(result.trained for result in board.results):
         yield "* the model was not trained to be cut at this dimension"
-    yield from _spent(board)
+    for model, *figures in paid(board):
+        told = [f"{heading} {figure}" for heading, figure in zip(PAID[1:], figures, strict=True) if figure != NOTHING]
+        yield f"{model}: {', '.join(told)}"
     for remark in board.remarks:
         if remark.warn:
             yield f"warning: {remark.spec}: {remark.text}"
@@ -225,8 +229,20 @@ def _asides(board: Leaderboard) -> Iterator[str]:
         yield f"{absence.status}: {absence.spec}: {absence.reason}"
 
 
-def _spent(board: Leaderboard) -> Iterator[str]:
-    """A line for each model behind an API: what was expected, and what was used."""
-    for model, *figures in paid(board):
-        told = [f"{heading} {figure}" for heading, figure in zip(PAID[1:], figures, strict=True) if figure != NOTHING]
-        yield f"{model}: {', '.join(told)}"
+def show_senses(found: Senses) -> None:
+    """Print how well each layer of each model tells senses apart, and the models that could not be studied."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console = _console()
+    table = Table(title=f"{len(found.pairs)} pairs of sentences; AUC of same sense against another, by layer")
+    for place, heading in enumerate(headings(found)):
+        table.add_column(heading, justify="right" if place > 1 else "left", no_wrap=True)
+    for line in rows(found):
+        if line[0] and table.rows:
+            table.add_section()
+        table.add_row(*map(Text, line))
+    if found.studies:
+        console.print(table)
+    for said in [*sentences(found), *(f"{one.status}: {one.spec}: {one.reason}" for one in found.absences)]:
+        console.print(said, markup=False, highlight=False, soft_wrap=True)

@@ -123,11 +123,11 @@ class Remote:
         return Dispatch(self, items, role, names or [f"number {at + 1}" for at in range(len(items))], purse or Free(), wanted)
 
     def learn(self, answer: Answer, counted: int) -> None:
-        """Take from a good answer what it tells of rates and of how tokens are counted there."""
+        """Take from a good answer what it tells of rates, and of how tokens are counted there: ``counted`` here, 0 where we cannot tell."""
         self.pace.read(answer.headers)
         self.in_flight = float(self.endpoint.limits.in_flight) if not self.answered else self._grown()
-        if answer.tokens is not None:
-            found = answer.tokens / max(counted, 1) * (1.0 if tokens.of(self.model).exact else _TIGHT)
+        if answer.tokens is not None and counted:
+            found = answer.tokens / counted * (1.0 if tokens.of(self.model).exact else _TIGHT)
             self.ratio = max(self.ratio if self.answered else _LEAST_RATIO, found)
         self.answered = True
 
@@ -176,6 +176,7 @@ class Dispatch:
         self._chance = random.Random()  # noqa: S311 - spreads retries of many clients, so it must not repeat
         self._error: ModelError | None = None
         self._refused: list[tuple[int, Failure]] = []
+        self._landed: list[tuple[int, Answer | Exception, float]] = []
         self._handed: list[Arrived] = []
 
     def __iter__(self) -> Iterator[list[Arrived]]:
@@ -282,13 +283,20 @@ class Dispatch:
         return int(np.ceil(each + _OVERHEAD).sum())
 
     def _receive(self, seconds: float) -> None:
-        """Wait for a reply, no longer than ``seconds``, and make of all that are there what they are worth."""
-        for number, outcome, took in self._crew.receive(min(seconds, _POLL)):
-            if arrived := self._open(number, outcome, took):
-                self._handed.append(arrived)  # one by one: a Ctrl-C in between loses none
+        """Wait for a reply, no longer than ``seconds``, and make of all that are there what they are worth.
 
-    def _open(self, number: int, outcome: Answer | Exception, took: float) -> Arrived | None:
-        request = self._flying.pop(number)
+        A reply goes only when it was handed over or dealt with, so that a Ctrl-C while it is read leaves it for :meth:`landing`.
+        """
+        for reply in self._crew.receive(0.0 if self._landed else min(seconds, _POLL)):
+            self._landed.append(reply)
+        while self._landed:
+            number, outcome, took = self._landed[0]
+            if (request := self._flying.get(number)) and (arrived := self._open(request, outcome, took)):
+                self._handed.append(arrived)
+            self._flying.pop(number, None)
+            del self._landed[0]
+
+    def _open(self, request: _Request, outcome: Answer | Exception, took: float) -> Arrived | None:
         try:
             if isinstance(outcome, Exception):
                 raise outcome if isinstance(outcome, Failure | ModelError) else self._remote.endpoint.explain(outcome)
@@ -314,7 +322,8 @@ class Dispatch:
                 raise ModelError(f"its rows are numbered {places[:5]}..., not 0 to {len(request.positions) - 1}")
         except (ModelError, ValueError, TypeError) as error:
             raise Failure("wrong", f"unusable answer: {error}") from error
-        self._remote.learn(answer, int(counts.sum()))
+        pictures = any(self._items[at].image is not None for at in request.positions)
+        self._remote.learn(answer, 0 if pictures else int(counts.sum()))
         ordered = np.empty_like(matrix)
         ordered[places] = matrix
         total = int(counts.sum()) if answer.tokens is None else answer.tokens

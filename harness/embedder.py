@@ -14,11 +14,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import ModelError
+from harness.errors import ModelError, OptionError
 
 Role = Literal["document", "query"]
 Modality = Literal["text", "image"]
 Task = Literal["english", "multilingual", "code", "long", "image"]
+Pooling = Literal["mean", "text-mean", "weighted-mean", "cls", "last", "max", "own"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 PositiveAmount = Annotated[float, msgspec.Meta(gt=0)]
@@ -120,6 +121,48 @@ class Embedder(Protocol):
         ...
 
 
+def front(template: str, instruction: str | None) -> str:
+    """What stands in front of a text: a template with its ``{instruction}`` filled in, and a ``{text}`` at its end left out.
+
+    Raises OptionError where the instruction is missing, and where something follows ``{text}``.
+    """
+    before, _, behind = template.partition("{text}")
+    if behind:
+        raise OptionError(f"prompt {template!r} goes on behind {{text}}; a prompt stands in front of the text")
+    if "{instruction}" in before and instruction is None:
+        raise OptionError(f"prompt {template!r} has no instruction to fill in; give one with instruction=...")
+    return before.replace("{instruction}", instruction or "")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenVectors:
+    """What a model makes of the tokens of one text: ``offsets`` ``(tokens, 2)``, the characters each begins at and ends before, and
+    ``vectors`` ``(layers, tokens, dim)`` float32. A token that stands for no characters, as a special one, ends where it begins.
+    """
+
+    offsets: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
+@runtime_checkable
+class TokenEmbedder(Protocol):
+    """An embedder that also shows the vectors of single tokens, before they become one: what ``bakeoff senses`` looks at."""
+
+    model: Model
+
+    def prepare(self) -> None:
+        """Load what embedding needs."""
+        ...
+
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers, from what goes in to what comes out; one for static vectors. Called after ``prepare``."""
+        ...
+
+    def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """The token vectors of each text as it stands, without a prompt. Raises ModelError where the model has none to show."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the catalog and the user say of one model; None leaves what the model says of itself.
@@ -136,15 +179,23 @@ class Settings:
     max_tokens: Positive | None = None
     device: str | None = None
     trust_remote_code: bool = False
+    code_revision: str | None = None  # the commit of the code, where that lives in another repository than the weights
     mrl_dims: tuple[Positive, ...] = ()
     licence: str = ""
     usd_per_million_tokens: Amount | None = None
+
+    # of models whose token vectors are pooled here
+    pooling: Pooling | None = None
+    layer: int | None = None  # of the hidden states: 0 what goes into the first layer, -1 what comes out of the last
+    bidirectional: bool = False  # a decoder reads the whole text at every token
+    weighting: str | None = None  # of the words in their mean
+    file: str | None = None  # which of a folder's weights
 
     # of models behind an API
     base_url: str | None = None
     dim: Positive | None = None  # the native one
     dimensions: Positive | None = None  # to ask the API for, instead of the native ones
-    task: str | None = None  # the API's own switch, where it has others than document and query
+    task: str | None = None  # the API's own switch, where it has others than document and query; st's, where a model's code has one
     late_chunking: bool = False
     request_items: Positive | None = None  # the most items of one request
     request_tokens: Positive | None = None  # the most tokens of one request, all items together
@@ -158,9 +209,26 @@ class Settings:
     # of the catalog, for whoever chooses
     modality: tuple[Modality, ...] = ("text",)
     tasks: tuple[Task, ...] = ()
+    parameters: Positive | None = None
     space: str = ""  # models of one provider that name the same space may be paired
     usd_source: str = ""
     usd_date: datetime.date | None = None
+
+    def prompts(self, query: str = "", document: str = "") -> dict[str, Any]:
+        """The prompts of both roles by the names Model gives them: these settings', else the model's own.
+
+        Raises OptionError for an instruction that no prompt has a place for.
+        """
+        templates = {
+            "query_prompt": query if self.query_prompt is None else self.query_prompt,
+            "document_prompt": document if self.document_prompt is None else self.document_prompt,
+        }
+        told = {"query_prompt": self.instruction, "document_prompt": self.document_instruction}
+        for name, instruction in told.items():
+            if instruction is not None and "{instruction}" not in templates[name]:
+                fix = "as in query_prompt=Instruct: {instruction}%0AQuery: "
+                raise OptionError(f"instruction has no effect: {name} has no place for it; write {{instruction}} into it, {fix}")
+        return {name: front(template, told[name]) for name, template in templates.items()}
 
     def facts(self) -> dict[str, Any]:
         """The settings that describe a model and change no vector, by the names Model gives them."""

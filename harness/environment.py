@@ -1,4 +1,4 @@
-"""Where a number was measured: machine, versions, threads."""
+"""Where a number was measured: machine, versions, threads; and where this machine keeps what can be made again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("bakeoff", "numpy", "faiss-cpu", "faiss-gpu", "torch", "sentence-transformers", "transformers", "bm25s", "wordllama")
+
+
+def cache_folder() -> Path:
+    """Where bakeoff keeps what it can make again: $BAKEOFF_CACHE, else bakeoff/ in the user's cache folder."""
+    if given := os.environ.get("BAKEOFF_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bakeoff"
 
 
 @cache

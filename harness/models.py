@@ -30,12 +30,16 @@ class Entry:
         """The price in USD per million tokens: 0 for a local model, None where it is not known."""
         return 0.0 if self.local else self.known.usd_per_million_tokens if self.known.usd_source else None
 
+    @property
+    def hub_id(self) -> str:
+        """The organisation/name under which a local model's files are on the hub; an empty string where they are elsewhere."""
+        return self.name.partition("/")[2] if self.local and self.name.count("/") > 1 else ""
+
     def row(self) -> tuple[str, ...]:
         """What a table shows of it, one text for each of ``HEADINGS``. A local model's own files say what is not said here."""
         known = self.known
         dims = (known.dim or "native", *known.mrl_dims)
         price = "unknown" if self.usd is None else f"{self.usd:g}" + (f" ({known.usd_date})" if known.usd_date else "")
-        on_hub = self.local and self.name.count("/") > 1  # provider/organisation/model
         return (
             self.name,
             ", ".join(map(str, dims)),
@@ -43,7 +47,7 @@ class Entry:
             price,
             known.licence or _UNSAID,
             ", ".join(known.tasks) or _UNSAID,
-            self.missing or ("downloads from the hub" if on_hub else "yes"),
+            self.missing or ("downloads from the hub" if self.hub_id else "yes"),
         )
 
 
@@ -82,11 +86,13 @@ def missing(provider: str) -> str:
     """What a user has to do before a provider's models can run: install its package, set its key; an empty string for nothing."""
     if provider not in catalog.providers():
         return f"no provider {provider!r}"
+    if trouble := catalog.trouble(provider):
+        return trouble
     package, variables = catalog.package(provider), catalog.keys(provider)
     steps = []
     if package and not _installed(package):
         steps.append(f"pip install {package}")
-    if variables and keys.find(*variables) is None:
+    if variables and keys.find(*variables, secret=False) is None:
         steps.append(f"set {' or '.join(variables)}")
     return ", ".join(steps)
 

@@ -170,8 +170,8 @@ def address(settings: Settings, default: str = "") -> str:
         raise OptionError(fix) from error
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise OptionError(fix)
-    if parts.username or parts.password or parts.query:
-        raise OptionError("base_url holds a password or a query; keys belong into the environment or into .env")
+    if "@" in url or parts.query or parts.fragment:
+        raise OptionError("base_url holds a password, a query or a fragment; keys belong into the environment or into .env")
     return url
 
 

@@ -135,8 +135,8 @@ class Leaderboard:
     ``remarks``: what the prompt check found. ``slices``: what the queries are sliced by -> value -> query ids.
     ``tasks``: row of the table "choosing a model" -> ids of the queries that belong to it. ``queries``: query id -> text.
     ``documents``: id -> the beginning of the text, of those that are judged or were found. ``judgements``: query id ->
-    document id -> grade. ``pictures``: "documents" and "queries" -> id -> a thumbnail as a data URL. ``needs``: those
-    that the verdict in summary.json was made for, by name; empty where nothing was read.
+    document id -> grade. ``pictures``: "documents" and "queries" -> id -> a thumbnail as a data URL. ``needs``: those that the
+    verdict in summary.json was made for, by name; empty where nothing was read.
     """
 
     dataset: Mapping[str, Any]
@@ -149,8 +149,8 @@ class Leaderboard:
     queries: Mapping[str, str] = field(default_factory=dict)
     documents: Mapping[str, str] = field(default_factory=dict)
     judgements: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    pictures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     needs: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     folder: Path | None = None
 
     def __repr__(self) -> str:
@@ -309,8 +309,8 @@ def load(folder: str | Path) -> Leaderboard:
             queries=evidence["queries"],
             documents=evidence["documents"],
             judgements=evidence["judgements"],
+            needs=summary["verdict"].get("needs", {}),
             pictures=evidence.get("pictures", {}),
-            needs=summary["verdict"]["needs"],
             folder=folder,
         )
     except FileNotFoundError as error:

@@ -20,7 +20,7 @@ from harness import catalog, evidence, prompts, result, shipped, store, tokens, 
 from harness.dataset import Dataset
 from harness.dispatch import Remote
 from harness.embedder import Embedder, Model
-from harness.environment import environment
+from harness.environment import cache_folder, environment
 from harness.errors import HarnessError, ModelError, OptionError
 from harness.experiment import Dim, System, Variant, grid
 from harness.filling import ALONE, ALONE_SECONDS, FEWEST_ALONE, fill, items
@@ -102,7 +102,7 @@ def evaluate(
         _check_spec(model, data.about.instructions)
     if out is not None:
         result.check_writable(Path(out))
-    vector_store = VectorStore(Path(store_folder) if store_folder else shipped.cache_folder() / "store")
+    vector_store = VectorStore(Path(store_folder) if store_folder else cache_folder() / "store")
     run = _Run(
         dataset=data,
         store=vector_store,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import runpy
 import shutil
 import sys
@@ -12,14 +11,8 @@ from pathlib import Path
 
 from harness import beir
 from harness.dataset import Dataset
+from harness.environment import cache_folder
 from harness.errors import DatasetError, nearest
-
-
-def cache_folder() -> Path:
-    """Where bakeoff keeps what it can make again: $BAKEOFF_CACHE, else bakeoff/ in the user's cache folder."""
-    if given := os.environ.get("BAKEOFF_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bakeoff"
 
 
 def root() -> Path:

@@ -6,6 +6,7 @@ tiktoken:NAME     OpenAI's, if its table is in $TIKTOKEN_CACHE_DIR or in tiktoke
 hub:ORG/NAME      the tokenizer.json of a model on the hub, if it is in the hub's local cache
 file:PATH         a tokenizer.json, special tokens included
 bare:PATH         a tokenizer.json, without special tokens
+ended:PATH        a tokenizer.json, special tokens included, and an end token that its model takes beside them
 """
 
 from __future__ import annotations
@@ -66,14 +67,14 @@ def _tokenizer(where: str) -> Tokenizer:
         return _tiktoken(name)
     if kind == "hub":
         return _from_hub(name)
-    if kind in ("file", "bare"):
-        return _read(name, special=kind == "file")
+    if kind in ("file", "bare", "ended"):
+        return _read(name, special=kind != "bare", beside=kind == "ended")
     if where:
-        raise OptionError(f"tokenizer {where!r} is not one of tiktoken:NAME, hub:ORG/NAME, file:PATH and bare:PATH")
+        raise OptionError(f"tokenizer {where!r} is not one of tiktoken:NAME, hub:ORG/NAME, file:PATH, bare:PATH and ended:PATH")
     return Tokenizer(estimate, "the model's tokenizer is not public")
 
 
-def _read(path: str, *, special: bool) -> Tokenizer:
+def _read(path: str, *, special: bool, beside: int = 0) -> Tokenizer:
     from tokenizers import Tokenizer as Own
 
     try:
@@ -85,7 +86,7 @@ def _read(path: str, *, special: bool) -> Tokenizer:
 
     def count(texts: Sequence[str]) -> Counts:
         whole = [text.encode("utf-8", "replace").decode() for text in texts]  # it takes no half surrogate pairs
-        return np.array([len(one.ids) for one in own.encode_batch_fast(whole, add_special_tokens=special)], dtype=np.int64)
+        return np.array([len(one.ids) + beside for one in own.encode_batch_fast(whole, add_special_tokens=special)], dtype=np.int64)
 
     return Tokenizer(count)
 
@@ -99,14 +100,24 @@ def _from_hub(name: str) -> Tokenizer:
     return _read(path, special=True)
 
 
+def table_folder() -> Path:
+    """Where tiktoken keeps its tables: $TIKTOKEN_CACHE_DIR, else its default (tiktoken/load.py)."""
+    default = Path(tempfile.gettempdir()) / "data-gym-cache"
+    return Path(os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR") or default)
+
+
+def tables() -> dict[str, bool]:
+    """The encodings of tiktoken, and whether the table of each is on this machine, whole."""
+    files = {name: hashlib.sha1(_TABLE_URL.format(name).encode(), usedforsecurity=False).hexdigest() for name in _TABLES}
+    paths = {name: table_folder() / file for name, file in files.items()}
+    return {name: path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == _TABLES[name] for name, path in paths.items()}
+
+
 def _tiktoken(name: str) -> Tokenizer:
     """OpenAI's own. It keeps tables under the SHA-1 of their address and downloads what is not there or damaged, so we look first."""
-    default = Path(tempfile.gettempdir()) / "data-gym-cache"
-    folder = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR") or default)
     if name not in _TABLES:
         return Tokenizer(estimate, f"tiktoken's encoding {name!r} is not known here")
-    table = folder / hashlib.sha1(_TABLE_URL.format(name).encode(), usedforsecurity=False).hexdigest()
-    if not table.is_file() or hashlib.sha256(table.read_bytes()).hexdigest() != _TABLES[name]:
+    if not tables()[name]:
         fix = f"python -c 'import tiktoken; tiktoken.get_encoding(\"{name}\")' caches it"
         return Tokenizer(estimate, f"tiktoken's table {name} is not cached; {fix}")
     import tiktoken

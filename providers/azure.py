@@ -19,7 +19,7 @@ VERSION = "2024-10-21"
 
 def load(name: str, settings: Settings) -> AzureEndpoint:
     """``name`` is the deployment's; one that is named like its model is in the catalog, of others say ``?dim=``."""
-    url = settings.base_url or find("AZURE_OPENAI_ENDPOINT")
+    url = settings.base_url or find("AZURE_OPENAI_ENDPOINT", secret=False)
     if not url:
         raise ModelError("no address: set AZURE_OPENAI_ENDPOINT, or write ?base_url=https://<resource>.openai.azure.com")
     model = describe("azure", name, settings, options=() if settings.base_url else (("base_url", url),))
@@ -33,7 +33,7 @@ class AzureEndpoint(OpenAIEndpoint):
     def _make(self, api_key: str) -> Any:
         import openai
 
-        version = find("OPENAI_API_VERSION") or VERSION
+        version = find("OPENAI_API_VERSION", secret=False) or VERSION
         return openai.AzureOpenAI(
             api_key=api_key, azure_endpoint=self._base_url, api_version=version, default_headers=not_for_others(), **self._manners()
         )

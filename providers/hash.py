@@ -55,12 +55,13 @@ class HashEmbedder:
         return Embedded(vectors.astype(np.float32), np.array([len(found) for found in words], dtype=np.int64))
 
     def _text(self, text: str, words: list[str]) -> NDArray[np.float64]:
-        signs = [_signs(word, self.model.dim) for word in words] + [_TRACE * _signs(text, self.model.dim)]
-        return np.asarray(np.sum(signs, axis=0))
+        drawn = [signs(word, self.model.dim) for word in words] + [_TRACE * signs(text, self.model.dim)]
+        return np.asarray(np.sum(drawn, axis=0))
 
 
 @lru_cache(maxsize=65_536)
-def _signs(text: str, dim: int) -> NDArray[np.float64]:
+def signs(text: str, dim: int) -> NDArray[np.float64]:
+    """A direction drawn from the SHAKE-256 hash of a text, ``(dim,)`` of +1 and -1."""
     noise = hashlib.shake_256(text.encode("utf-8", "surrogatepass")).digest((dim + 7) // 8)
     bits = np.unpackbits(np.frombuffer(noise, dtype=np.uint8))[:dim].astype(np.float64)
     return bits * 2 - 1

@@ -6,8 +6,6 @@ loads neither torch nor weights.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,42 +16,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import images
-from harness.embedder import Embedded, Item, Model, Role, Settings, texts
+from harness.embedder import Embedded, Item, Model, Role, Settings, TokenVectors, texts
 from harness.errors import ModelError, OptionError
+from providers import _hidden, _hub
+from providers._hub import TOKENS_A_BATCH, Source, json_file
 
-SETTINGS = ("revision", "query_prompt", "document_prompt", "max_tokens", "device", "trust_remote_code")
-TOKENS_A_BATCH = 4096
-"""On a CPU small batches stay in its cache: 6.5 thousand tokens/s at 4,096 tokens, 5.4 at 16,384 (MiniLM, 2 cores)."""
-_SMALL_FILES = ["*.json", "*.txt"]
+SETTINGS = (
+    "revision",
+    "query_prompt",
+    "document_prompt",
+    "instruction",
+    "max_tokens",
+    "task",
+    "device",
+    "trust_remote_code",
+    "code_revision",
+)
+
 _LOADED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 """Weights in use: embedders that differ in their prompts only share them."""
 
 
 def load(name: str, settings: Settings) -> SentenceTransformerEmbedder:
     """``name`` is a folder (``st/./models/mine``, ``st//abs/path``) or a hub id (``st/org/name``)."""
-    if name and Path(name).is_dir():
-        if settings.revision:
-            raise OptionError(f"a folder has no revisions, but revision {settings.revision!r} was given; name the folder of that one")
-        return SentenceTransformerEmbedder(Path(name), settings, provider="st", name=name)
-    if not name or name.startswith((".", "/", "~")):
-        raise OptionError(f"{name!r} is not a folder; write st/<folder> or st/<organisation>/<name>")
-    folder = _snapshot(name, settings.revision)
-    return SentenceTransformerEmbedder(folder, settings, provider="st", name=name, revision=folder.name)
-
-
-def _snapshot(name: str, revision: str | None) -> Path:
-    """The cached snapshot of a hub id with its small files, downloaded if need be; its name is the commit."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_SMALL_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        at = f" at revision {revision}" if revision else ""
-        fix = "check the name and the network, or give a folder with st/<folder>"
-        raise ModelError(
-            f"{name!r}{at} is neither in the local cache nor to be had from the hub ({type(error).__name__}); {fix}"
-        ) from error
+    source = _hub.find("st", name, settings)
+    modules = json_file(source.folder / "modules.json") or []
+    own = not all(module["type"].startswith("sentence_transformers.") for module in modules)
+    if settings.task and not own and not any("task" in module.get("kwargs", ()) for module in modules):
+        raise OptionError(f"task {settings.task!r} means nothing to this model: none of its modules takes one")
+    if settings.code_revision and own:
+        raise OptionError("has modules of its own beside code from elsewhere, and one commit cannot pin both; copy the code into a folder")
+    return SentenceTransformerEmbedder(source.folder, settings, provider="st", name=name, revision=source.commit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +57,6 @@ class _Facts:
     max_tokens: int | None
     positions: int | None
     pooling: str
-    query_prompt: str
-    document_prompt: str
     tokenizer: str
     images: bool
     padded_to: int | None
@@ -78,25 +69,29 @@ class SentenceTransformerEmbedder:
     batch = 32
 
     def __init__(self, folder: Path, settings: Settings, *, provider: str, name: str, revision: str | None = None) -> None:
-        self._folder, self._settings = folder, settings
+        self._settings = settings
         self._model: Any = None
-        self._name = name if revision else str(folder)
-        self._commit, self._content = revision, revision or _content_hash(folder)
+        self._source = Source(folder, name, revision)
         facts = _facts(folder)
         self._images = facts.images
-        if settings.max_tokens and facts.positions and settings.max_tokens > facts.positions:
-            raise OptionError(f"max_tokens {settings.max_tokens} is more than the {facts.positions} positions that the model has")
-        dim = facts.dim or int(self._load().get_embedding_dimension() or 0)
+        self._content = self._source.revision()
+        _hub.check_max_tokens(settings, facts.positions)
+        dim = facts.dim or settings.dim or int(self._load().get_embedding_dimension() or 0)
         self.model = Model(
             provider=provider,
             name=name,
             revision=self._content,
             dim=dim,
-            query_prompt=facts.query_prompt if settings.query_prompt is None else settings.query_prompt,
-            document_prompt=facts.document_prompt if settings.document_prompt is None else settings.document_prompt,
+            **settings.prompts(*_hub.prompts(folder)),
             pooling=facts.pooling,
             max_tokens=settings.max_tokens or facts.max_tokens,
-            options=(("compute", "float32"), *((images.READ_AS, images.BOTH) if facts.images else ()), *self._padding(facts)),
+            options=(
+                ("compute", "float32"),
+                *_hub.code_options(settings),
+                *((("task", settings.task),) if settings.task else ()),
+                *((images.READ_AS, images.BOTH) if facts.images else ()),
+                *self._padding(facts),
+            ),
             **settings.facts() | {"tokenizer": facts.tokenizer},
         )
 
@@ -113,28 +108,24 @@ class SentenceTransformerEmbedder:
         self.embed([Item("warms up, so that the first batch is timed like the others")], "query")
 
     def _load(self) -> Any:
-        chosen = self._settings
-        key = (self._name, self._content, chosen.device, chosen.trust_remote_code, chosen.max_tokens)
+        chosen, elsewhere = self._settings, {"code_revision": self._settings.code_revision} if self._settings.code_revision else {}
+        key = (self._source.where, self._content, chosen.device, chosen.trust_remote_code, chosen.code_revision, chosen.max_tokens)
         self._model = self._model or _LOADED.get(key)
         if self._model is not None:
             return self._model
         from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        try:
+        with _hub.loading(unused=("pooler.",)):
             self._model = SentenceTransformer(
-                self._name,
-                revision=self._commit,
-                device=self._settings.device,
-                trust_remote_code=self._settings.trust_remote_code,
+                self._source.where,
+                revision=self._source.commit,
+                device=chosen.device,
+                trust_remote_code=chosen.trust_remote_code,
+                model_kwargs=elsewhere | _float32(self._source.folder),
+                config_kwargs=dict(elsewhere),
             )
-        except (OSError, ValueError) as error:
-            hint = "; if you trust its code, add ?trust_remote_code=true" if "trust_remote_code" in str(error) else ""
-            raise ModelError(f"cannot be loaded: {str(error).splitlines()[0]}{hint}") from error
-        if self._settings.max_tokens:
-            self._model.max_seq_length = self._settings.max_tokens
+        if limit := chosen.max_tokens or _facts(self._source.folder).max_tokens:
+            self._model.max_seq_length = limit
         _LOADED[key] = self._model
         return self._model
 
@@ -144,7 +135,8 @@ class SentenceTransformerEmbedder:
         if self._images and any(item.image is not None for item in items):
             return self._embed_both(items, prompt)
         tokens = self._count(texts(items, prompt))
-        encode = self._model.encode_query if role == "query" else self._model.encode_document
+        switch = self._switch(role)
+        encode = self._model.encode if switch else self._model.encode_query if role == "query" else self._model.encode_document
         longest = min(int(tokens.max()), self.model.max_tokens or TOKENS_A_BATCH)
         on_cpu = self._model.device.type == "cpu"
         vectors = encode(
@@ -153,6 +145,7 @@ class SentenceTransformerEmbedder:
             batch_size=max(1, TOKENS_A_BATCH // longest) if on_cpu else self.batch,
             show_progress_bar=False,
             convert_to_numpy=True,
+            **switch,
             **self._how,
         )
         return Embedded(np.asarray(vectors, dtype=np.float32), tokens)
@@ -173,6 +166,11 @@ class SentenceTransformerEmbedder:
         tokens[written] = self._count([prompt + items[row].full for row in written]) if written else 0
         return Embedded(matrix, tokens)
 
+    def _switch(self, role: Role) -> dict[str, str]:
+        """The task that a model's own code picks its adapter by (Jina's): one for both roles, or ``of queries,of documents``."""
+        query, _, document = (self._settings.task or "").partition(",")
+        return {} if not query else {"task": query if role == "query" else document or query}
+
     def _count(self, prompted: list[str]) -> NDArray[np.int64]:
         """Tokens of each text, special ones included, before anything is cut off, ``(n,)``."""
         tokenizer = self._model.tokenizer
@@ -182,21 +180,42 @@ class SentenceTransformerEmbedder:
             counts = [len(ids) for ids in tokenizer(prompted, truncation=False, padding=False, verbose=False)["input_ids"]]
         return np.array(counts, dtype=np.int64)
 
+    def layers(self) -> tuple[str, ...]:
+        """The names of the transformer's layers; one for static vectors."""
+        first = self._first()
+        return ("static",) if hasattr(first, "embedding") else _hidden.layers(first.auto_model)
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """The hidden states that are pooled afterwards, or the rows of a static table. Raises ModelError where there are neither."""
+        first = self._first()
+        if not hasattr(first, "embedding"):
+            return _hidden.token_vectors(first.auto_model, first.tokenizer, texts, self.model.max_tokens)
+        table = first.embedding.weight.detach().float().cpu().numpy()  # (vocabulary, dim)
+        encoded = first.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [TokenVectors(np.array(one.offsets, dtype=np.int64).reshape(-1, 2), table[None, one.ids]) for one in encoded]
+
+    def _first(self) -> Any:
+        first = self._load()[0]
+        if hasattr(first, "embedding") or hasattr(first, "auto_model"):  # StaticEmbedding, Transformer
+            return first
+        raise ModelError(f"its first module, {type(first).__name__}, shows no vectors of single tokens")
+
+
+def _float32(folder: Path) -> dict[str, str]:
+    """The argument that makes a checkpoint in another precision compute in float32, as the identity says; else none."""
+    modules = json_file(folder / "modules.json") or [{"path": ""}]
+    config = json_file(folder / modules[0]["path"] / "config.json")
+    return {"dtype": "float32"} if (config.get("dtype") or config.get("torch_dtype") or "float32") != "float32" else {}
 
 
 def _facts(folder: Path) -> _Facts:
     """Read a model folder's JSON files. Formats: sentence-transformers 2 to 6, Module.save and Pooling.config_keys."""
-    prompts = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
-    document = next((prompts[name] for name in ("document", "passage", "corpus") if prompts.get(name)), "")
-    modules = _json(folder / "modules.json") or [{"path": "", "type": "Transformer"}, {"path": "", "type": "Pooling"}]
+    modules = json_file(folder / "modules.json") or [{"path": "", "type": "Transformer"}, {"path": "", "type": "Pooling"}]
     pooling, dim = "", None
-    first = _json(folder / modules[0]["path"] / "config.json")
+    first = json_file(folder / modules[0]["path"] / "config.json")
     seeing = "vision_config" in first and "text_config" in first
     for module in modules:
-        kind, config = module["type"].rsplit(".", 1)[-1], _json(folder / module["path"] / "config.json")
+        kind, config = module["type"].rsplit(".", 1)[-1], json_file(folder / module["path"] / "config.json")
         if seeing:
             dim = config.get("projection_dim") if kind == "CLIPModel" and len(modules) == 1 else None
             break
@@ -211,10 +230,10 @@ def _facts(folder: Path) -> _Facts:
         elif kind != "Normalize":
             dim = None  # anything may come out: load it to know
             break
-    padded = (first["text_config"] or {}).get("max_position_embeddings", 64) if first.get("model_type", "").startswith("siglip") else None
-    positions = ((first["text_config"] or {}) if seeing else first).get("max_position_embeddings")
-    most, tokenizer = _max_tokens(folder, modules, positions), _tokenizer(folder, modules)
-    return _Facts(dim, most, positions, pooling, prompts.get("query") or "", document, tokenizer, seeing, padded)
+    text = (first["text_config"] or {}) if seeing else first
+    padded = text.get("max_position_embeddings", 64) if first.get("model_type", "").startswith("siglip") else None
+    positions, most = _hub.positions(text), _max_tokens(folder, modules, text)
+    return _Facts(dim, most, positions, pooling, _tokenizer(folder, modules), seeing, padded)
 
 
 def _pooling(config: dict[str, Any]) -> str:
@@ -237,21 +256,8 @@ def _tokenizer(folder: Path, modules: list[dict[str, Any]]) -> str:
     )
 
 
-def _max_tokens(folder: Path, modules: list[dict[str, Any]], positions: int | None) -> int | None:
+def _max_tokens(folder: Path, modules: list[dict[str, Any]], config: dict[str, Any]) -> int | None:
     if not modules[0]["type"].endswith(("Transformer", "CLIPModel")):
         return None
-    own = _json(folder / modules[0]["path"] / "sentence_bert_config.json").get("max_seq_length")
-    tokenizer = _json(folder / modules[0]["path"] / "tokenizer_config.json").get("model_max_length")
-    limits = [limit for limit in (tokenizer, positions) if limit and limit < 1 << 20]
-    return own or (min(limits) if limits else None)
-
-
-def _content_hash(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files but read-me's and hidden ones: a folder trained anew is another model."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.is_file() and path.suffix != ".md" and not any(part.startswith(".") for part in relative.parts):
-            with path.open("rb") as file:
-                digest.update(f"{relative.as_posix()}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
-    return digest.hexdigest()
+    first = folder / modules[0]["path"]
+    return json_file(first / "sentence_bert_config.json").get("max_seq_length") or _hub.token_limit(first, config)

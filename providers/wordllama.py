@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embedder import Embedded, Item, Model, Role, Settings, texts
+from harness.embedder import Embedded, Item, Model, Role, Settings, TokenVectors, texts
 from harness.errors import ModelError, OptionError
 
 SETTINGS = ("query_prompt", "document_prompt")
@@ -77,3 +77,16 @@ class WordLlamaEmbedder:
         starts = np.concatenate([[0], np.cumsum(tokens)[:-1]])
         means = np.add.reduceat(self._table[ids], starts, axis=0) / tokens[:, None]
         return Embedded(means.astype(np.float32), tokens)
+
+    def layers(self) -> tuple[str, ...]:
+        """One: a token has the same vector wherever it stands."""
+        return ("static",)
+
+    def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """The rows of the table that each text is the mean of."""
+        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        ids = [np.minimum(one.ids, len(self._table) - 1) for one in encoded]
+        return [
+            TokenVectors(np.array(one.offsets, dtype=np.int64).reshape(-1, 2), self._table[None, rows])
+            for one, rows in zip(encoded, ids, strict=True)
+        ]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from harness.result import Leaderboard
 from harness.verdict import Verdict
 from reports import answer, costs, drilldown, health, plots, standings
-from reports.embed import script_json
+from reports.embed import script_json, template
 from reports.table import NOTHING
 
 PAGE, QUERIES = "leaderboard.html", "queries.html"
@@ -29,19 +28,9 @@ def html(board: Leaderboard, verdict: Verdict) -> dict[str, str]:
 
 
 def _render(name: str, context: dict[str, Any], drilldown: str) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    loader = PackageLoader("reports", "templates")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["parts"] = parts
-    return environment.get_template(name).render(**context, drilldown=Markup(drilldown))  # noqa: S704 - script_json made it safe
-
-
-def parts(name: str) -> tuple[str, str, str]:
-    """A cell's name as its provider and organisation, its model with options, and its dimension: "st/org/", "name", " @ 256"."""
-    found = re.fullmatch(r"((?:[^?]*/)?)(.*?)( @ [^@]*)?", name, re.DOTALL)
-    return (found[1], found[2], found[3] or "") if found else ("", name, "")
+    return template(name).render(**context, drilldown=Markup(drilldown))  # noqa: S704 - script_json made it safe
 
 
 def _context(board: Leaderboard, verdict: Verdict) -> dict[str, Any]:

@@ -1,39 +1,19 @@
-"""Plots as inline SVG: the same bytes for the same numbers, and readable on a light and a dark page."""
+"""The plots of the leaderboard's page."""
 
 from __future__ import annotations
 
-import io
-import math
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from harness.result import Leaderboard, Result
 from harness.scale import Bill
 from harness.verdict import Standing, Verdict
+from reports.figure import HUES, INK, PALE, PAPER, Figure, Plot, cut, look
 
-# Stand-ins that matplotlib draws with and the page replaces by its own colours, which differ in the dark.
-_INK, _PAPER, _PALE = "#0a0b0c", "#0a0b0d", "#0a0b0e"
-_HUES = tuple(f"#0a0b1{at}" for at in range(6))
-_THEME = {_INK: "currentColor", _PAPER: "var(--page)", _PALE: "var(--pale)"} | {hue: f"var(--hue-{at})" for at, hue in enumerate(_HUES)}
-_MARKERS = "osD^vP"
 _Price = tuple[str, Callable[[Bill], float | None]]
 _NAMED = 8  # points of the Pareto front that carry a label in each plot
 _BAR = 0.3
 _LABELS = ({"xytext": (-6, 4), "ha": "right"}, {"xytext": (7, -8), "ha": "left"})  # of every other model, so that they rarely meet
-_STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "text.parse_math": False}  # a name may hold a $
-_STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK)
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """One figure of the page; ``caption`` says what to read off."""
-
-    title: str
-    caption: str
-    svg: str  # matplotlib escapes its texts
-    wide: bool = False
 
 
 def plots(board: Leaderboard, verdict: Verdict) -> list[Plot]:
@@ -50,7 +30,7 @@ def by_dimension(board: Leaderboard) -> Plot | None:
             lines.setdefault(result.spec, []).append(result)
     if not lines:
         return None
-    with _Figure("dim", 6.6, 3.6, list(lines)) as figure:
+    with Figure("dim", 6.6, 3.6, list(lines)) as figure:
         axes = figure.made.subplots()
         dims = sorted({result.dim for results in lines.values() for result in results})
         for at, results in enumerate(lines.values()):
@@ -71,12 +51,12 @@ def by_dimension(board: Leaderboard) -> Plot | None:
 
 
 def _line(axes: Any, at: int, points: Sequence[Result], headline: str) -> None:
-    colour, marker = _look(at)
+    colour, marker = look(at)
     axes.plot([one.dim for one in points], [one.mean(headline) for one in points], color=colour, marker=marker, linewidth=2)
     untrained = [one for one in points if not one.trained]
     if untrained:
         where = [one.dim for one in untrained], [one.mean(headline) for one in untrained]
-        axes.plot(*where, marker, color=colour, markerfacecolor=_PAPER)
+        axes.plot(*where, marker, color=colour, markerfacecolor=PAPER)
 
 
 def pareto(board: Leaderboard, verdict: Verdict) -> Plot | None:
@@ -86,7 +66,7 @@ def pareto(board: Leaderboard, verdict: Verdict) -> Plot | None:
     if not panels:
         return None
     specs = list(dict.fromkeys(one.result.spec for one in cells))
-    with _Figure("pareto", 4 * len(panels) + 0.8, 3.6, specs) as figure:
+    with Figure("pareto", 4 * len(panels) + 0.8, 3.6, specs) as figure:
         for axes, (name, value) in zip(figure.made.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
             _floors(axes, board, named=axes.get_subplotspec().is_last_col())
             _points(axes, cells, specs, value)
@@ -111,8 +91,8 @@ def _points(axes: Any, cells: Sequence[Standing], specs: Sequence[str], value: C
         model, price = specs.index(one.result.spec), value(one.bill)
         if price is None:
             continue
-        colour, marker = _look(model)
-        axes.plot([price], [one.mean], marker, color=colour if one.front else _PALE, markersize=7 if one.front else 5)
+        colour, marker = look(model)
+        axes.plot([price], [one.mean], marker, color=colour if one.front else PALE, markersize=7 if one.front else 5)
         if one.result.identity in named:
             axes.annotate(_short(one.result), (price, one.mean), textcoords="offset points", fontsize=9, **_LABELS[model % 2])
 
@@ -140,7 +120,7 @@ def latency(verdict: Verdict) -> Plot | None:
     cells = [one.result for one in verdict.best_cells() if not one.result.floor]
     if not cells:
         return None
-    with _Figure("latency", 6.6, 0.9 + 0.75 * len(cells)) as figure:
+    with Figure("latency", 6.6, 0.9 + 0.75 * len(cells)) as figure:
         axes = figure.made.subplots()
         for at, cell in enumerate(cells):
             _bars(axes, at, cell)
@@ -163,38 +143,29 @@ def latency(verdict: Verdict) -> Plot | None:
 def _bars(axes: Any, at: int, cell: Result) -> None:
     cost = cell.cost
     heading: dict[str, Any] = {"xytext": (2, 3), "textcoords": "offset points", "fontsize": 10, "fontweight": "bold"}
-    axes.annotate(_cut(cell.name, 70), (0, at - _BAR), **heading)
+    axes.annotate(cut(cell.name, 70), (0, at - _BAR), **heading)
     both = (("p50", cost.alone_embed_p50, cost.alone_search_p50), ("p95", cost.alone_embed_p95, cost.alone_search_p95))
     for side, (name, embed, search) in zip((-1, 1), both, strict=True):
         place = at + side * _BAR / 2
         if embed is None or search is None:
             axes.annotate(f"{name} not measured", (0, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
             continue
-        axes.barh(place, 1000 * embed, _BAR * 0.9, color=_HUES[0])
-        axes.barh(place, 1000 * search, _BAR * 0.9, left=1000 * embed, color=_HUES[1])
+        axes.barh(place, 1000 * embed, _BAR * 0.9, color=HUES[0])
+        axes.barh(place, 1000 * search, _BAR * 0.9, left=1000 * embed, color=HUES[1])
         total = 1000 * (embed + search)
         text = f"{name} {total:.3g} ms = {1000 * embed:.3g} + {1000 * search:.3g}"
         axes.annotate(text, (total, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
-
-
-def _look(at: int) -> tuple[str, str]:
-    """Colour and marker of the model at a place."""
-    return _HUES[at % len(_HUES)], _MARKERS[at // len(_HUES) % len(_MARKERS)]
 
 
 def _short(result: Result) -> str:
     return f"{result.dim}" + ("" if result.precision == "float32" else f" {result.precision}")
 
 
-def _cut(text: str, characters: int) -> str:
-    return text if len(text) <= characters else f"…{text[-characters + 1 :]}"
-
-
 def _floors(axes: Any, board: Leaderboard, *, named: bool) -> None:
     for result in board.results:
         if result.floor:
             mean = result.mean(board.headline)
-            axes.axhline(mean, color=_INK, linestyle=(0, (4, 4)), linewidth=1, alpha=0.7)
+            axes.axhline(mean, color=INK, linestyle=(0, (4, 4)), linewidth=1, alpha=0.7)
             if named:
                 at = {"xycoords": ("axes fraction", "data"), "xytext": (4, -3), "textcoords": "offset points"}
                 axes.annotate(result.spec, (1, mean), **at)
@@ -223,65 +194,3 @@ def _cost_axis(axes: Any, values: Sequence[float]) -> None:
         axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1,) if high / low > 8 else (1, 2, 5), numticks=6))
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.minorticks_off()
-
-
-class _Figure:
-    """A matplotlib figure in the page's style, closed at the end.
-
-    ``name`` keeps its ids apart from those of other figures, ``models`` make its legend.
-    """
-
-    def __init__(self, name: str, width: float, height: float, models: Sequence[str] = ()) -> None:
-        self.name, self.models = name, [_cut(model, 80) for model in models]
-        longest = 0.095 * max(map(len, self.models), default=0) + 0.7  # inches that a name takes, with its marker
-        self.columns = max(1, min(len(models), int(width / longest), 3))
-        self.size = (width, height + 0.25 * math.ceil(len(models) / self.columns))
-
-    def __enter__(self) -> Self:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        style: dict[str, Any] = _STYLE | {"svg.hashsalt": self.name}
-        self.context = matplotlib.rc_context(style)
-        self.context.__enter__()
-        self.made: Any = pyplot.figure(figsize=self.size, layout="constrained")
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        from matplotlib import pyplot
-
-        pyplot.close(self.made)
-        self.context.__exit__(None, None, None)
-
-    def legend(self) -> None:
-        """A line and a marker for each model, below the axes."""
-        from matplotlib.lines import Line2D
-
-        looks = [_look(at) for at in range(len(self.models))]
-        handles = [Line2D([], [], color=colour, marker=marker, linewidth=2) for colour, marker in looks]
-        self.made.legend(handles, self.models, loc="outside lower center", ncols=self.columns, frameon=False)
-
-    def unclutter(self) -> None:
-        """Hide labels that would cover an earlier one."""
-        self.made.draw_without_rendering()
-        for axes in self.made.axes:
-            kept: list[Any] = []
-            for label in axes.texts:
-                box = label.get_window_extent()
-                label.set_visible(not any(box.overlaps(other) for other in kept))
-                kept += [box] * label.get_visible()
-
-    def svg(self, label: str) -> str:
-        """The figure as an element with a name for those who can't see it."""
-        from markupsafe import escape
-
-        buffer = io.StringIO()
-        self.made.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        svg = buffer.getvalue()
-        svg = re.sub(r"<(metadata|style\b[^>]*)>.*?</(metadata|style)>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-        svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{self.name}-", svg)
-        for stand_in, colour in _THEME.items():
-            svg = svg.replace(stand_in, colour)
-        return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)

@@ -64,8 +64,9 @@ def vector(text: str, role: str, dim: int, image: bytes | None = None) -> NDArra
 
 def _written(row: NDArray[np.float32], body: dict[str, Any]) -> Any:
     if body.get("encoding_format") == "base64":
-        return base64.b64encode(np.asarray(row, dtype="<f4").tobytes()).decode()
-    return [float(value) for value in row]
+        with np.errstate(over="ignore"):
+            return base64.b64encode(np.array(row, dtype="<f4").tobytes()).decode()
+    return [value if value is None else float(value) for value in row]
 
 
 def _parts(parts: Sequence[dict[str, Any]]) -> tuple[str, bytes | None]:

@@ -11,6 +11,7 @@ import json
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import Counter
@@ -153,6 +154,7 @@ class FaultServer:
     ) -> None:
         self.script, self.native, self.count = script, native, count
         self.seen: list[Seen] = []
+        self.errors: list[BaseException] = []  # of the script, or of a request that cannot be read
         self.active = self.most_active = self.connections = 0
         self.changed = threading.Condition()
         self._asked: Counter[tuple[str, str, bytes | None]] = Counter()
@@ -163,12 +165,14 @@ class FaultServer:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._http.stopping.close()  # wakes whoever hangs
         self._http.shutdown()
         self._http.hang_up()
         self._http.server_close()
         self._thread.join(GUARD)
+        if self.errors and kind is None:
+            raise self.errors[0]
 
     def url(self, api: str) -> str:
         """The base URL of an API."""
@@ -178,6 +182,11 @@ class FaultServer:
         """Wait until a condition holds that requests bring about."""
         with self.changed:
             assert self.changed.wait_for(enough, GUARD), "the server waited for something that never came"
+
+    def linger(self, other: Callable[[], bool]) -> None:
+        """Give a request that should not come a moment to come: a wait that good clients make us wait in vain."""
+        with self.changed:
+            self.changed.wait_for(other, 0.2)
 
     def asked_again(self) -> list[Seen]:
         """Requests for something whose answer had left whole and usable before."""
@@ -250,7 +259,10 @@ class _Http(ThreadingHTTPServer):
         request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error."""
+        """Keep what went wrong here; that a client went away is no error."""
+        error = sys.exc_info()[1]
+        if error and not isinstance(error, OSError):
+            self.faults.errors.append(error)
 
     def hang_up(self) -> None:
         with self._lock:
@@ -279,10 +291,14 @@ class _Handler(BaseHTTPRequestHandler):
         fault = fault or Fault(mends=True)
         if fault.before:
             fault.before()
+        if fault.breaks == "hang":
+            self._hang()
         faulty = bool(fault.status or fault.spoil or fault.garble or fault.breaks)
         faults.leave(seen, whole=not faulty or fault.mends)
-        if fault.breaks in ("hang", "reset"):
-            self._hang() if fault.breaks == "hang" else self._reset()
+        if fault.breaks == "hang":
+            return
+        if fault.breaks == "reset":
+            self._reset()
             return
         reply = api.error(fault.status, fault.message) if fault.status else faults.answer(api, seen, fault.spoil)
         self._send(fault.status or 200, reply, fault.headers, fault)

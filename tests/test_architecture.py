@@ -20,11 +20,11 @@ TIERS = [
     {"images"},
     {"dataset"},
     {"store", "experiment", "beir", "slices", "remote", "tokens"},
-    {"batches", "crew", "http", "pace", "pair", "purse", "shipped"},
+    {"batches", "crew", "extensions", "http", "pace", "pair", "purse", "shipped"},
     {"dispatch"},
     {"catalog", "ledger"},
-    {"baseline", "filling", "models", "scale"},
-    {"picks", "check", "plan", "prompts", "evidence"},
+    {"baseline", "filling", "models", "scale", "senses"},
+    {"picks", "check", "doctor", "evidence", "plan", "prompts"},
     {"verdict"},
     {"migration", "runner"},
 ]
@@ -59,7 +59,7 @@ def ours(path: Path) -> set[str]:
 
 def test_the_harness_imports_only_what_lies_before() -> None:
     place = {module: at for at, tier in enumerate(TIERS) for module in tier}
-    assert set(MODULES) - {"__init__", "__main__", "cli", "cli_prompts", "config", "console", "pytest_plugin"} == set(place)
+    assert set(MODULES) - {"__init__", "__main__", "cli", "cli_prompts", "commands", "config", "console", "pytest_plugin"} == set(place)
     for module, at in place.items():
         for name in ours(ROOT / "harness" / f"{module}.py"):
             if name == "providers":
@@ -70,21 +70,24 @@ def test_the_harness_imports_only_what_lies_before() -> None:
 
 
 def test_providers_see_the_extension_points_only() -> None:
-    allowed = {f"harness.{name}" for name in ("embedder", "errors", "vectors", "dataset", "images", "index", "remote", "keys", "http")}
+    allowed = {
+        f"harness.{name}"
+        for name in ("embedder", "environment", "errors", "vectors", "dataset", "images", "index", "remote", "keys", "http")
+    }
     for path in (ROOT / "providers").glob("*.py"):
         assert {name for name in ours(path) if name.startswith("harness")} <= allowed, path.name
         assert not {name for name in ours(path) if name.startswith("reports")}, path.name
 
 
 def test_reports_see_results_and_verdicts_only() -> None:
-    seen = {f"harness.{name}" for name in ("metrics", "result", "experiment", "scale", "picks", "verdict", "check", "migration")}
+    seen = {f"harness.{name}" for name in ("metrics", "result", "experiment", "scale", "picks", "verdict", "check", "migration", "senses")}
     for path in (ROOT / "reports").glob("*.py"):
         assert {name for name in ours(path) if not name.startswith("reports")} <= seen, path.name
 
 
 def test_only_the_command_line_prints_or_exits() -> None:
     for path in [*(ROOT / "harness").glob("*.py"), *(ROOT / "providers").glob("*.py"), *(ROOT / "reports").glob("*.py")]:
-        if path.stem in ("cli", "cli_prompts", "config", "console", "__main__"):
+        if path.stem in ("cli", "cli_prompts", "commands", "config", "console", "__main__"):
             continue
         calls = {n.func.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
         assert not calls & {"print", "exit", "quit", "input"}, path.name

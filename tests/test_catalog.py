@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,19 @@ def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch):
         catalog.load("needy/x")
 
 
+@pytest.mark.parametrize(("module", "extra"), [("h5py", "elmo"), ("onnxruntime.capi", "onnx"), ("xllamacpp", "gguf")])
+def test_a_missing_package_of_an_extra_names_the_extra(module, extra):
+    project = tomllib.loads((SOURCES.parent / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"][extra][0].startswith(module.partition(".")[0])
+    said = catalog.needs_package(ImportError("no", name=module))
+    assert said.endswith(f"pip install 'bakeoff[{extra}]'")
+
+
+def test_private_modules_of_providers_are_none():
+    assert list(SOURCES.glob("_*.py")) != []
+    assert not [name for name in catalog.providers() if name.startswith(("_", "-"))]
+
+
 def test_a_file_dropped_into_providers_is_a_provider(tmp_path, monkeypatch):
     add_provider(
         tmp_path, monkeypatch, "my_own", "from providers.hash import HashEmbedder\ndef load(name, s):\n    return HashEmbedder(8, s)\n"
@@ -111,7 +125,7 @@ def test_a_file_dropped_into_providers_is_a_provider(tmp_path, monkeypatch):
 
 
 def test_there_is_one_provider_a_file():
-    files = {path.stem.replace("_", "-") for path in SOURCES.glob("*.py")} - {"--init--"}
+    files = {path.stem.replace("_", "-") for path in SOURCES.glob("[!_]*.py")}
     assert catalog.providers() == sorted(files)
 
 

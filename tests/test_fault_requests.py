@@ -115,9 +115,9 @@ def test_late_chunking_reads_one_document_a_request(in_memory: Path) -> None:
 def test_the_key_goes_into_one_header_and_no_other_secret_leaves(name: str, in_memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     others = {key for api in APIS.values() for key in api.keys}
     for key in others:
-        monkeypatch.setenv(key, f"secret of {key}")
+        monkeypatch.setenv(key, f"secret-of-{key}")
     for word in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY", "AZURE_OPENAI_AD_TOKEN"):
-        monkeypatch.setenv(word, f"secret of {word}")
+        monkeypatch.setenv(word, f"secret-of-{word}")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: secret of a gateway\nAuthorization: Bearer secret of a gateway")
     (in_memory / "netrc").write_text("default login me password secret\n")
     (in_memory / "netrc").chmod(0o600)
@@ -126,7 +126,7 @@ def test_the_key_goes_into_one_header_and_no_other_secret_leaves(name: str, in_m
         numbers(measure(remote(server, name), in_memory / "store"))
     header, start = APIS[name].header
     for seen in server.seen:
-        assert seen.headers[header] == f"{start}secret of {APIS[name].keys[0]}"
+        assert seen.headers[header] == f"{start}secret-of-{APIS[name].keys[0]}"
         assert not [value for word, value in seen.headers.items() if word != header and "secret" in value]
         assert "secret" not in f"{seen.path} {seen.body}"
 
@@ -153,6 +153,16 @@ def test_images_arrive_as_each_api_wants_them(name: str, in_memory: Path) -> Non
     body = next(seen.body for seen in server.seen if PNG in seen.images)
     items = body.get("input") or body.get("inputs") or [one["content"] for one in body["requests"]]
     assert items[1] == (IMAGES[name] if name == "jina" else {"parts" if name == "gemini" else "content": [IMAGES[name]]})
+
+
+def test_what_images_count_says_nothing_of_what_texts_count(in_memory: Path) -> None:
+    (in_memory / "dot.png").write_bytes(PNG)
+    data = Dataset.build(
+        "pictures", [Document("picture", "", image=in_memory / "dot.png")], DATA.queries, {q.id: {"picture": 1} for q in DATA.queries}
+    )
+    with FaultServer(count=lambda text: len(text.split()) if text else 1000) as server:
+        numbers(measure(remote(server, "cohere", "request_items=2&request_tokens=500"), in_memory, data))
+    assert max(len(seen.texts) for seen in server.seen if seen.texts[0]) == 2
 
 
 @pytest.mark.parametrize("name", sorted(set(IMAGES) - {"jina"}))

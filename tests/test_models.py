@@ -1,14 +1,11 @@
-"""The catalog of models: what it refuses to hold, what ``bakeoff models`` makes of it, and that it agrees with mteb's registry."""
+"""The catalog of models: what it refuses to hold, and what ``bakeoff models`` makes of it."""
 
 from __future__ import annotations
 
 import importlib
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -253,111 +250,3 @@ def test_the_command_imports_nothing_heavy():
     code = "import sys; from harness.cli import main; main(['models', '--can-run'], standalone_mode=False); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(done.stderr.split()) & set(HEAVY)
-
-
-# ---- against mteb's registry
-
-MTEB_NAMES = {
-    "openai": ("openai/{}",),
-    "voyage": ("mongodb/{}",),
-    "cohere": ("Cohere/Cohere-{}", "cohere/{}"),
-    "gemini": ("google/{}",),
-    "mistral": ("mistralai/{}",),
-    "jina": ("jinaai/{}",),
-    "nomic": ("nomic-ai/{}",),
-    "packaged": ("sentence-transformers/{}",),
-    "st": ("{}",),
-}
-_ASKED = "mteb takes what Voyage gives unasked; the API gives 2048 when asked, and its prefixes are the smaller ones"
-_SLIP = "mteb is wrong: embed-multilingual-v3.0 gives 1024, as its other entry says, cohere/embed-multilingual-v3.0"
-_JINA = "mteb adds 768; Jina's model page lists 32, 64, 128, 256, 512, 1024"
-KNOWN_DIFFERENCES: dict[tuple[str, str], dict[str, tuple[Any, Any, str]]] = {
-    ("voyage/voyage-4-large", "mongodb/voyage-4-large"): {"dim": (2048, 1024, _ASKED)},
-    ("voyage/voyage-4", "mongodb/voyage-4"): {"dim": (2048, 1024, _ASKED)},
-    ("voyage/voyage-4-lite", "mongodb/voyage-4-lite"): {"dim": (2048, 1024, _ASKED)},
-    ("voyage/voyage-code-3", "mongodb/voyage-code-3"): {"dim": (2048, 1024, _ASKED)},
-    ("voyage/voyage-3-large", "mongodb/voyage-3-large"): {"dim": (2048, 1024, _ASKED)},
-    ("voyage/voyage-3.5", "mongodb/voyage-3.5"): {"dim": (2048, 1024, _ASKED)},
-    ("cohere/embed-multilingual-v3.0", "Cohere/Cohere-embed-multilingual-v3.0"): {"dim": (1024, 512, _SLIP)},
-    ("jina/jina-embeddings-v5-text-small", "jinaai/jina-embeddings-v5-text-small"): {
-        "mrl_dims": ([512, 256, 128, 64, 32], [768, 512, 256, 128, 64, 32], _JINA)
-    },
-}
-"""Our name and mteb's -> what differs -> (here, in mteb, why). A line that no longer differs has to go."""
-UNKNOWN_TO_MTEB = {
-    "azure/text-embedding-3-small",
-    "azure/text-embedding-3-large",
-    "azure/text-embedding-ada-002",
-    "wordllama/256",
-    "voyage/voyage-code-4",
-    "voyage/voyage-context-4",
-    "voyage/voyage-context-3",
-    "voyage/voyage-multimodal-3.5",
-    "voyage/voyage-3.5-lite",
-    "cohere/embed-v5.0-pro",
-    "cohere/embed-v5.0-fast",
-    "mistral/mistral-embed",
-    "mistral/codestral-embed",
-}
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[dict[str, Any]]:
-    """mteb's models by name; its import takes seconds and warns."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from mteb.models.model_implementations import MODEL_REGISTRY
-
-        yield dict(MODEL_REGISTRY)
-
-
-def pairs(registry: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Our names with mteb's for the same model."""
-    for name in catalog.entries():
-        provider, _, model = name.partition("/")
-        for pattern in MTEB_NAMES.get(provider, ()):
-            if pattern.format(model) in registry:
-                yield name, pattern.format(model)
-
-
-def compared(name: str, meta: Any) -> dict[str, tuple[Any, Any]]:
-    """What both sides say of a model: here, in mteb."""
-    known = catalog.entries()[name]
-    dims = meta.embed_dim if isinstance(meta.embed_dim, list) else [meta.embed_dim]
-    both: dict[str, tuple[Any, Any]] = {
-        "dim": (known.dim, max(dims) if None not in dims else None),
-        "max_tokens": (known.max_tokens, meta.max_tokens),
-        "mrl_dims": (list(known.mrl_dims) or None, sorted(dims, reverse=True)[1:] or None),
-    }
-    if meta.open_weights and known.licence != "API terms":
-        both["licence"] = (known.licence.lower(), meta.license)
-    return {key: values for key, values in both.items() if None not in values}
-
-
-def test_the_catalog_agrees_with_mteb_but_for_what_is_explained(registry):
-    differing = {}
-    for name, theirs in pairs(registry):
-        differences = {key: (ours, other) for key, (ours, other) in compared(name, registry[theirs]).items() if ours != other}
-        if differences:
-            differing[name, theirs] = differences
-    explained = {pair: {key: values[:2] for key, values in lines.items()} for pair, lines in KNOWN_DIFFERENCES.items()}
-    assert differing == explained
-
-
-def test_mteb_knows_most_of_the_catalog(registry):
-    """So that the comparison cannot pass on nothing: a renamed registry entry would drop out of it in silence."""
-    found = list(pairs(registry))
-    facts = [key for name, theirs in found for key in compared(name, registry[theirs])]
-    assert {name for name, _ in found} >= set(catalog.entries()) - UNKNOWN_TO_MTEB
-    assert facts.count("dim") >= 25
-    assert facts.count("max_tokens") >= 22
-    assert facts.count("mrl_dims") >= 3
-    assert facts.count("licence") >= 13
-
-
-def test_dimensions_that_mteb_asks_an_api_for_are_among_ours(registry):
-    for name, theirs in pairs(registry):
-        known = catalog.entries()[name]
-        for other in registry:
-            if other.startswith(f"{theirs} (embed_dim="):
-                assert int(other.partition("embed_dim=")[2].strip(")").partition(",")[0]) in (known.dim, *known.mrl_dims)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import shipped
+from harness import environment, shipped
 from harness.errors import DatasetError
 
 ROOT = Path(__file__).parents[1]
@@ -183,9 +183,9 @@ def test_a_folder_that_exists_wins_over_a_shipped_name(tmp_path, monkeypatch):
 def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "own"))
-    assert shipped.cache_folder() == tmp_path / "own"
+    assert environment.cache_folder() == tmp_path / "own"
     monkeypatch.delenv("BAKEOFF_CACHE")
-    assert shipped.cache_folder() == tmp_path / "xdg" / "bakeoff"
+    assert environment.cache_folder() == tmp_path / "xdg" / "bakeoff"
 
 
 def test_the_folder_datasets_is_no_package():

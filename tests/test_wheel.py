@@ -36,6 +36,8 @@ def test_the_wheel_carries_packages_catalog_templates_and_small_datasets(wheel: 
         ),
         *("harness/_datasets/quickstart/corpus.jsonl", "harness/_datasets/quickstart/qrels/test.tsv"),
         "harness/_datasets/pystdlib/build.py",
+        "harness/_datasets/senses/pairs.jsonl",
+        "reports/templates/senses.html",
     } <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"harness", "providers", "reports", "bakeoff"}
 
