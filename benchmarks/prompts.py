@@ -120,7 +120,8 @@ def main() -> int:
         said = untrained(beir.read(faq), Ledger(store, "stackfaq", None))
         said.append(costs(faq, Path(scratch)))
     about = f"Level {prompts.ALPHA:.0%} over all other prompts of a model together (Holm), and a gain of {prompts.LEAST} nDCG@10 or more."
-    took = f"Took {(time.perf_counter() - began) / 60:.0f} minutes on 2 cores{', with vectors of earlier runs' if os.environ.get('STORE') else ''}."
+    stored = ", with vectors of earlier runs" if os.environ.get("STORE") else ""
+    took = f"Took {(time.perf_counter() - began) / 60:.0f} minutes on 2 cores{stored}."
     head = [f"{ARCTIC} on samples of scifact. {about} {took}", "", HEAD, "| --- " * 11 + "|"]
     common.report("prompts", [*head, *rows, "", *said])
     return int("MISSED" in "".join([*rows, *said]))
