@@ -71,7 +71,7 @@ def trained(data: Dataset, ledger: Ledger) -> list[str]:
     rows, right = [], Prompts(PROMPT)
     cases: tuple[tuple[Prompts, bool | None, bool | None], ...] = (  # configured; flagged by the full check, by that of queries' prompts?
         (right, False, False),
-        (Prompts(), None, True),  # so few documents are too easy to show it at this level
+        (Prompts(), True, True),  # the full check's sample of few documents is too easy to show it at this level: said as MISSED
         (Prompts("", PROMPT), True, None),
         (Prompts(PROMPT, PROMPT), None, None),  # costs nothing, as it turns out
     )
