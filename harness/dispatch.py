@@ -123,11 +123,11 @@ class Remote:
         return Dispatch(self, items, role, names or [f"number {at + 1}" for at in range(len(items))], purse or Free(), wanted)
 
     def learn(self, answer: Answer, counted: int) -> None:
-        """Take from a good answer what it tells of rates and of how tokens are counted there."""
+        """Take from a good answer what it tells of rates, and of how tokens are counted there: ``counted`` here, 0 where we cannot tell."""
         self.pace.read(answer.headers)
         self.in_flight = float(self.endpoint.limits.in_flight) if not self.answered else self._grown()
-        if answer.tokens is not None:
-            found = answer.tokens / max(counted, 1) * (1.0 if tokens.of(self.model).exact else _TIGHT)
+        if answer.tokens is not None and counted:
+            found = answer.tokens / counted * (1.0 if tokens.of(self.model).exact else _TIGHT)
             self.ratio = max(self.ratio if self.answered else _LEAST_RATIO, found)
         self.answered = True
 
@@ -322,7 +322,8 @@ class Dispatch:
                 raise ModelError(f"its rows are numbered {places[:5]}..., not 0 to {len(request.positions) - 1}")
         except (ModelError, ValueError, TypeError) as error:
             raise Failure("wrong", f"unusable answer: {error}") from error
-        self._remote.learn(answer, int(counts.sum()))
+        pictures = any(self._items[at].image is not None for at in request.positions)
+        self._remote.learn(answer, 0 if pictures else int(counts.sum()))
         ordered = np.empty_like(matrix)
         ordered[places] = matrix
         total = int(counts.sum()) if answer.tokens is None else answer.tokens

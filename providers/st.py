@@ -232,7 +232,7 @@ def _facts(folder: Path) -> _Facts:
             break
     text = (first["text_config"] or {}) if seeing else first
     padded = text.get("max_position_embeddings", 64) if first.get("model_type", "").startswith("siglip") else None
-    positions, most = _hub.positions(text), _max_tokens(folder, modules)
+    positions, most = _hub.positions(text), _max_tokens(folder, modules, text)
     return _Facts(dim, most, positions, pooling, _tokenizer(folder, modules), seeing, padded)
 
 
@@ -256,8 +256,8 @@ def _tokenizer(folder: Path, modules: list[dict[str, Any]]) -> str:
     )
 
 
-def _max_tokens(folder: Path, modules: list[dict[str, Any]]) -> int | None:
-    if not modules[0]["type"].endswith("Transformer"):
+def _max_tokens(folder: Path, modules: list[dict[str, Any]], config: dict[str, Any]) -> int | None:
+    if not modules[0]["type"].endswith(("Transformer", "CLIPModel")):
         return None
     first = folder / modules[0]["path"]
-    return json_file(first / "sentence_bert_config.json").get("max_seq_length") or _hub.token_limit(first, json_file(first / "config.json"))
+    return json_file(first / "sentence_bert_config.json").get("max_seq_length") or _hub.token_limit(first, config)

@@ -155,6 +155,16 @@ def test_images_arrive_as_each_api_wants_them(name: str, in_memory: Path) -> Non
     assert items[1] == (IMAGES[name] if name == "jina" else {"parts" if name == "gemini" else "content": [IMAGES[name]]})
 
 
+def test_what_images_count_says_nothing_of_what_texts_count(in_memory: Path) -> None:
+    (in_memory / "dot.png").write_bytes(PNG)
+    data = Dataset.build(
+        "pictures", [Document("picture", "", image=in_memory / "dot.png")], DATA.queries, {q.id: {"picture": 1} for q in DATA.queries}
+    )
+    with FaultServer(count=lambda text: len(text.split()) if text else 1000) as server:
+        numbers(measure(remote(server, "cohere", "request_items=2&request_tokens=500"), in_memory, data))
+    assert max(len(seen.texts) for seen in server.seen if seen.texts[0]) == 2
+
+
 @pytest.mark.parametrize("name", sorted(set(IMAGES) - {"jina"}))
 def test_a_text_and_its_image_make_one_vector(name: str, in_memory: Path) -> None:
     (in_memory / "dot.png").write_bytes(PNG)
