@@ -20,10 +20,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.embedder import Embedded, Item, Model, Role, Settings, texts
 from harness.environment import cache_folder
 from harness.errors import ModelError, OptionError, nearest
+from providers.st import count
 
 SETTINGS = ("task", "device", "trust_remote_code")
 _OURS = {"openai": "openai", "google": "gemini", "mongodb": "voyage", "Cohere": "cohere", "jinaai": "jina", "mistral": "mistral"}
@@ -176,7 +178,7 @@ class MtebEmbedder:
         return wrapper
 
     def embed(self, items: Sequence[Item], role: Role) -> Embedded:
-        """Embed texts; mteb puts the prompt of their role in front. ``tokens`` is -1: what mteb adds is not seen here."""
+        """Embed texts; mteb puts the prompt of their role in front. ``tokens`` is -1 where mteb's wrapper shows no tokenizer."""
         from datasets import Dataset  # type: ignore[attr-defined]  # mypy sees our folder of that name
         from mteb.types import PromptType
         from torch.utils.data import DataLoader
@@ -194,7 +196,17 @@ class MtebEmbedder:
                 show_progress_bar=False,
             )
         tensor = vectors.float().cpu().numpy() if hasattr(vectors, "cpu") else vectors
-        return Embedded(np.asarray(tensor, dtype=np.float32), np.full(len(items), -1, dtype=np.int64))
+        return Embedded(np.asarray(tensor, dtype=np.float32), self._count(texts(items), PromptType(role)))
+
+    def _count(self, plain: list[str], role: Any) -> NDArray[np.int64]:
+        """Tokens of each text behind mteb's prompt, ``(n,)``: its wrapper of sentence-transformers shows both, others neither."""
+        from mteb.models import SentenceTransformerEncoderWrapper as Wrapper
+
+        if not isinstance(self._wrapper, Wrapper):
+            return np.full(len(plain), -1, dtype=np.int64)
+        prompts = self._wrapper.model_prompts or {}
+        prompt = prompts.get(self._wrapper.get_prompt_name(self._metadata, role) or "", "")
+        return count(self._wrapper.model.tokenizer, [prompt + text for text in plain])
 
 
 def _task(name: str | None) -> Any:

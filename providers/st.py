@@ -134,7 +134,7 @@ class SentenceTransformerEmbedder:
         prompt = self.model.prompt(role)
         if self._images and any(item.image is not None for item in items):
             return self._embed_both(items, prompt)
-        tokens = self._count(texts(items, prompt))
+        tokens = count(self._model.tokenizer, texts(items, prompt))
         switch = self._switch(role)
         encode = self._model.encode if switch else self._model.encode_query if role == "query" else self._model.encode_document
         longest = min(int(tokens.max()), self.model.max_tokens or TOKENS_A_BATCH)
@@ -163,22 +163,13 @@ class SentenceTransformerEmbedder:
         matrix = images.towers(items, self.model.dim, vectors, vectors, prompt)
         written = [row for row, item in enumerate(items) if item.full]
         tokens = np.zeros(len(items), dtype=np.int64)  # an image has none
-        tokens[written] = self._count([prompt + items[row].full for row in written]) if written else 0
+        tokens[written] = count(self._model.tokenizer, [prompt + items[row].full for row in written]) if written else 0
         return Embedded(matrix, tokens)
 
     def _switch(self, role: Role) -> dict[str, str]:
         """The task that a model's own code picks its adapter by (Jina's): one for both roles, or ``of queries,of documents``."""
         query, _, document = (self._settings.task or "").partition(",")
         return {} if not query else {"task": query if role == "query" else document or query}
-
-    def _count(self, prompted: list[str]) -> NDArray[np.int64]:
-        """Tokens of each text, special ones included, before anything is cut off, ``(n,)``."""
-        tokenizer = self._model.tokenizer
-        if hasattr(tokenizer, "encode_batch_fast"):  # a bare tokenizers.Tokenizer, in static models
-            counts = [len(one.ids) for one in tokenizer.encode_batch_fast(prompted, add_special_tokens=False)]
-        else:
-            counts = [len(ids) for ids in tokenizer(prompted, truncation=False, padding=False, verbose=False)["input_ids"]]
-        return np.array(counts, dtype=np.int64)
 
     def layers(self) -> tuple[str, ...]:
         """The names of the transformer's layers; one for static vectors."""
@@ -199,6 +190,15 @@ class SentenceTransformerEmbedder:
         if hasattr(first, "embedding") or hasattr(first, "auto_model"):  # StaticEmbedding, Transformer
             return first
         raise ModelError(f"its first module, {type(first).__name__}, shows no vectors of single tokens")
+
+
+def count(tokenizer: Any, prompted: list[str]) -> NDArray[np.int64]:
+    """Tokens of each text, special ones included, before anything is cut off, ``(n,)``."""
+    if hasattr(tokenizer, "encode_batch_fast"):  # a bare tokenizers.Tokenizer, in static models
+        counts = [len(one.ids) for one in tokenizer.encode_batch_fast(prompted, add_special_tokens=False)]
+    else:
+        counts = [len(ids) for ids in tokenizer(prompted, truncation=False, padding=False, verbose=False)["input_ids"]]
+    return np.array(counts, dtype=np.int64)
 
 
 def _float32(folder: Path) -> dict[str, str]:

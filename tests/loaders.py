@@ -256,7 +256,7 @@ def mteb_model(patch: pytest.MonkeyPatch, name: str = "mine/words", **other: obj
     }
     facts |= {"license": "mit", "open_weights": True, "public_training_code": None, "public_training_data": None, "framework": ["NumPy"]}
     facts |= {"similarity_fn_name": "cosine", "use_instructions": False, "training_datasets": None, "revision": "r1"}
-    patch.setitem(MODEL_REGISTRY, name, ModelMeta(loader=Words, name=name, **facts | other))
+    patch.setitem(MODEL_REGISTRY, name, ModelMeta(name=name, **{"loader": Words} | facts | other))
     return calls
 
 

