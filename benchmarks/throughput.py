@@ -53,7 +53,7 @@ class Case:
 
 
 CASES = (
-    Case("bound by requests", 300, 20_000_000, options="&request_items=8"),
+    Case("bound by requests", 300, 5_000_000, options="&request_items=8"),
     Case("bound by tokens", 3_000, 200_000),
     Case("limits from headers only", 60, 300_000, told=False),
     Case("few large requests", 20, 150_000),
