@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import msgspec
 
 from harness.errors import HarnessError, OptionError
-from harness.result import Leaderboard, Result, whole_or_nothing
+from harness.files import whole_or_nothing
+from harness.result import Leaderboard, Result
 from harness.slices import BM25, of_others
 
 SCHEMA = 1

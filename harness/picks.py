@@ -298,7 +298,7 @@ def extremes(board: Leaderboard, bills: Mapping[str, Bill]) -> tuple[Extreme, ..
         return (Extreme("Highest mean", None, "no embedding model was measured"),)
     best = cells[0]
     enough = [cell for cell in cells if cell.mean(headline) >= (1 - TOLERANCE) * best.mean(headline)]
-    smallest = min(enough, key=lambda cell: (cell.dim or best.dim, -cell.mean(headline)))
+    smallest = min([best, *(cell for cell in enough if cell.plain)], key=lambda cell: (cell.dim or best.dim, -cell.mean(headline)))
     smaller = any(cell.dim < smallest.dim for cell in cells)
     return (
         Extreme("Highest mean", best, f"{headline} {best.mean(headline):.4f}"),

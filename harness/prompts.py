@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import catalog, stats, vectors
+from harness.codes import default_threads
 from harness.dataset import Dataset
 from harness.dispatch import Remote
 from harness.embedder import Embedder, Model, Role
 from harness.errors import ModelError
 from harness.experiment import System
 from harness.filling import fill
-from harness.index import Index, default_threads
+from harness.index import Index
 from harness.ledger import Ledger
 from harness.metrics import Floats, Judgements, Measure, score
 from harness.pair import Pair

@@ -88,7 +88,8 @@ class Needs:
 class Bill:
     """A cell's costs at the user's scale; None where something they rest on was not measured.
 
-    Bytes and seconds grow with the number of documents. ``p95_ms`` is one query alone: embedding as measured, search as
+    Bytes and seconds grow with the number of documents; ``bytes`` are those of the index in memory, ``disk_bytes`` those of the vectors
+    that a shortlist is rescored by, wherever they lie. ``p95_ms`` is one query alone: embedding as measured, search as
     measured and, for each byte more, what scanning it takes on this machine. ``embed_usd`` and ``embed_hours`` are for
     embedding all documents once, on the machine that measured; ``month_usd`` is for queries and memory.
     """
@@ -99,6 +100,7 @@ class Bill:
     embed_usd: float | None
     embed_hours: float | None
     month_usd: float | None
+    disk_bytes: float = 0.0
 
     @property
     def p95_level(self) -> float | None:
@@ -126,6 +128,7 @@ def bill(result: Result, dataset: Mapping[str, Any], needs: Needs) -> Bill:
     return Bill(
         documents=documents,
         bytes=size,
+        disk_bytes=(cost.rescore_bytes or 0) * times,
         p95_ms=_p95(result, size),
         embed_usd=embed_usd,
         embed_hours=None if cost.document_seconds is None else cost.document_seconds * times / 3600,

@@ -15,6 +15,7 @@ from harness.picks import Extreme, HeldBack, Pick, Price
 from harness.result import Leaderboard, Result, score_matrix
 from harness.scale import Bill, Needs, bill, broken, on_front
 
+_NAMED = 8  # of those tied for best; the leaderboard marks all
 _QUICK = 2_000  # resamples where many small comparisons are shown side by side
 
 
@@ -239,7 +240,8 @@ def _certainty(standings: Sequence[Standing]) -> str:
     if len(standings) < 2:
         return "Nothing was compared: fewer than two systems were measured."
     tied = [one for one in standings if one.tied]
-    names = ", ".join(one.result.name for one in tied)
+    more = f", and {len(tied) - _NAMED:,} more" if len(tied) > _NAMED + 1 else ""
+    names = ", ".join(one.result.name for one in tied[: _NAMED if more else None]) + more
     text = (
         f"Only {names} can be the best: all others are worse beyond chance."
         if len(tied) == 1

@@ -46,7 +46,7 @@ def test_unequal_shares_of_unjudged_hits_are_a_warning() -> None:
     assert (equal.figure, equal.warn) == ("25 %", False)
     apart = notes(board(one=[[1, U, 0, 0]] * 2, other=[[0, U, U, U]] * 2))["of the first ten hits were never judged"]
     assert (apart.figure, apart.warn) == ("25 to 75 %", True)
-    assert "other @ 64 may be better than it looks" in apart.meaning
+    assert "other @ 64 int8 may be better than it looks" in apart.meaning
 
 
 def test_a_query_is_failed_by_all_when_no_model_finds_it_whatever_the_floor_does() -> None:

@@ -35,7 +35,7 @@ def made(spec: str, dim: int, scores: Sequence[float], **changes: Any) -> Result
         "identity": f"{spec}{dim}",
         "model": {},
         "precision": "float32",
-        "index": "exact",
+        "index": "Flat",
         "trained": True,
         "floor": False,
         "device": "cpu",
