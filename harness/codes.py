@@ -23,8 +23,9 @@ from harness.vectors import Matrix, Ranges
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
 Near = tuple[Scores, Rows]
-_BLOCK_BYTES = 64 << 20  # float64 workspace of the rows that are cut, or scored, at once
+_BLOCK_BYTES = 64 << 20  # float64 workspace of the rows that are cut at once
 _IN_MEMORY = 256 << 20  # bytes: float32 vectors beyond that live in an unlinked file beside those they are cut from
+_PAIR_BYTES = 4 << 20  # float64 workspace of the pairs that are scored at once: what stays in the processor's cache
 _SUM = 4096  # terms of one sum of products
 _FEW = 20  # queries from which on FAISS multiplies matrices; below, each would be scanned for by one thread
 _EPSILON = 2.0**-24  # a float32 sum of n products of unit vectors is off by at most n times that
@@ -316,8 +317,8 @@ def products(queries: NDArray[np.float64], rows: Rows, decode: Callable[[Rows], 
     """
     (count, width), dim = rows.shape, queries.shape[1]
     exact = np.empty((count, width), dtype=np.float32)
-    columns = max(1, min(width, _BLOCK_BYTES // (16 * dim)))
-    lines = max(1, _BLOCK_BYTES // (16 * dim * columns))
+    columns = max(1, min(width, _PAIR_BYTES // (8 * dim)))
+    lines = max(1, _PAIR_BYTES // (8 * dim * columns))
     for top in range(0, count, lines):
         wanted = queries[top : top + lines]
         for left in range(0, width, columns):

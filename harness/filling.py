@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness import store
+from harness.compaction import compact
 from harness.dataset import Dataset, Document, Query
 from harness.dispatch import Arrived, Remote
 from harness.embedder import Embedded, Embedder, Item, Role
@@ -53,6 +54,8 @@ def fill(ledger: Ledger, progress: Progress, spec: str, embedder: Embedder, data
             work.fetch_all(embedder, missing, ledger.purse(embedder.model, images=images))
         else:
             work.compute_all(embedder, missing)
+        if missing:
+            compact(ledger.store, embedder.model)
     return ledger.store.read(keys)
 
 

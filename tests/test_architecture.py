@@ -21,7 +21,7 @@ TIERS = [
     {"index"},
     {"approximate", "dataset"},
     {"store", "experiment", "beir", "slices", "remote", "tokens"},
-    {"batches", "crew", "extensions", "http", "pace", "pair", "purse", "shipped"},
+    {"batches", "compaction", "crew", "extensions", "http", "pace", "pair", "purse", "shipped"},
     {"dispatch"},
     {"catalog", "ledger"},
     {"baseline", "filling", "models", "scale", "senses"},

@@ -116,7 +116,8 @@ def test_the_batch_a_query_comes_in_changes_nothing(built, queries, ids):
 
 def test_the_size_of_the_blocks_changes_nothing(built, documents, queries, ids, monkeypatch):
     together = built.search(queries, 10, places(ids))
-    monkeypatch.setattr(codes, "_BLOCK_BYTES", 16 * DIM * 5)  # ten rows, five pairs at a time
+    monkeypatch.setattr(codes, "_BLOCK_BYTES", 8 * DIM * 10)  # ten rows
+    monkeypatch.setattr(codes, "_PAIR_BYTES", 8 * DIM * 5)  # five pairs at a time
     assert same(together, Index.build(documents, DIM).search(queries, 10, places(ids)))
 
 
