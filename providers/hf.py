@@ -1,4 +1,4 @@
-"""``hf/<hub id or folder>``: any text model of transformers, with the pooling, the layer and the instruction that you name.
+"""``hf/<hub id or folder>``: any text model of transformers, with the pooling, the layer and the instruction that you name; BLIP-2.
 
 Token vectors become one vector here, so that families without a sentence-transformers folder, decoders and plain language models
 can be measured too. What identifies the model is read from its small JSON files: a run whose vectors are all in the store loads neither
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embedder import Embedded, Item, Model, Pooling, Role, Settings, TokenVectors, texts
+from harness.embedder import Embedded, Embedder, Item, Model, Pooling, Role, Settings, TokenVectors, texts
 from harness.errors import ModelError, OptionError
-from providers import _hidden, _hub, _pool
+from providers import _hidden, _hub, _pool, _towers
 from providers._hub import TOKENS_A_BATCH, Source, json_file
 
 SETTINGS = (
@@ -30,6 +30,7 @@ SETTINGS = (
     "layer",
     "bidirectional",
     "dim",
+    "text_tower",
     "device",
     "trust_remote_code",
     "code_revision",
@@ -40,9 +41,12 @@ _DEPTH = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 _GPU_TEXTS = 32
 
 
-def load(name: str, settings: Settings) -> TransformersEmbedder:
+def load(name: str, settings: Settings) -> Embedder:
     """``name`` is a folder (``hf/./models/mine``, ``hf//abs/path``) or a hub id (``hf/org/name``)."""
-    return TransformersEmbedder(_hub.find("hf", name, settings), settings)
+    source = _hub.find("hf", name, settings)
+    if settings.text_tower or json_file(source.folder / "config.json").get("model_type") == _towers.BLIP2:
+        return _towers.load(source, settings)
+    return TransformersEmbedder(source, settings)
 
 
 class TransformersEmbedder:
