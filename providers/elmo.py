@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,7 @@ class ElmoEmbedder:
 def _spans(text: str) -> list[list[tuple[int, int]]]:
     """Each sentence's tokens, by the characters that they begin at and end before."""
     ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
-    pairs = zip(ends[:-1], ends[1:], strict=True)
-    return [tokens for start, end in pairs if (tokens := [match.span() for match in _TOKEN.finditer(text, start, end)])]
+    return [tokens for start, end in pairwise(ends) if (tokens := [match.span() for match in _TOKEN.finditer(text, start, end)])]
 
 
 def _batches(sentences: list[list[str]]) -> Iterator[list[int]]:
