@@ -160,6 +160,9 @@ class SentenceTransformerEmbedder:
         if "message" in model.modalities or any(isinstance(one, tuple) for one in model.modalities):
             raise ModelError("joins text and image in a way of its own, which is not supported yet; models with two towers are, as CLIP")
 
+        if "image" not in model.modalities:
+            raise ModelError("has an image tower, but the module it is loaded by tells sentence-transformers that it reads texts only")
+
         def vectors(some: list[Any]) -> NDArray[Any]:
             how = {"prompt": "", "batch_size": self.batch, "show_progress_bar": False, "convert_to_numpy": True}
             return np.asarray(model.encode(some, **how, **self._how))

@@ -239,3 +239,47 @@ def test_towers_of_different_widths_are_refused(tmp_path: Path) -> None:
     seeing, reading = vision(tmp_path / "vision", width=16), lay_out(tiny.build(tmp_path / "text", "bert"), "mean")
     with pytest.raises(ModelError, match=r"its images have vectors of 16 dimensions, the texts of st/.* 32"):
         ready(f"hf/{seeing}?text_tower={reading}&trust_remote_code=true")
+
+
+MODULE = """
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+
+class Transformer(nn.Module):
+    save_in_root = True
+
+    def __init__(self, folder="", **rest):
+        super().__init__()
+        self.tokenizer, self.max_seq_length = PreTrainedTokenizerFast.from_pretrained(folder), 38
+
+    def tokenize(self, texts, padding=True):
+        return {"sentence_embedding": torch.tensor([[float(len(text))] * 8 for text in texts])}
+
+    def forward(self, features):
+        return features
+
+    def get_sentence_embedding_dimension(self):
+        return 8
+
+    @classmethod
+    def load(cls, folder, **rest):
+        return cls(folder)
+"""
+
+
+def test_a_module_of_old_that_does_not_say_that_it_reads_images_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    """Jina CLIP's layout: its modules.json names a module of its own."""
+    tiny.tokenizer(tmp_path, "bert")
+    tiny.change(
+        tmp_path / "config.json", model_type="jina_clip", projection_dim=8, text_config={"embed_dim": 8}, vision_config={"embed_dim": 8}
+    )
+    (tmp_path / "custom_st.py").write_text(MODULE)
+    (tmp_path / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "", "type": "custom_st.Transformer"}]))
+    embedder = ready(f"st/{tmp_path}?trust_remote_code=true")
+    np.testing.assert_array_equal(embedder.embed([Item("abc")], "query").vectors, np.full((1, 8), 3))
+    with pytest.raises(
+        ModelError, match="has an image tower, but the module it is loaded by tells sentence-transformers that it reads texts only"
+    ):
+        embedder.embed([Item(image=draw(tmp_path, 1)[0])], "document")
