@@ -3,8 +3,8 @@
 python benchmarks/grid.py      about 8 minutes on 2 cores; exits 1 if a target is missed
 Each side is a process of its own with an empty store, the model's loading, the results' files and the verdict included. The grid: 6
 dimensions, 4 precisions, each by itself and with shortlists of 2, 4 and 10 times ten documents. Cell by cell is
-sentence-transformers' InformationRetrievalEvaluator, which encodes anew for each ``truncate_dim``: measured for two cells, the mean of which is
-multiplied by the number of cells.
+sentence-transformers' InformationRetrievalEvaluator, which encodes anew for each ``truncate_dim``: measured for two cells, the mean
+of which is multiplied by the number of cells.
 """
 
 from __future__ import annotations

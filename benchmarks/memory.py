@@ -82,7 +82,8 @@ def main() -> int:
             rows.append(f"| {precision}, {dim} dimensions: {QUERIES} queries, k = {K} | {seconds:.1f} | {most / 1e6:,.0f} | {size:,.0f} |")
             worst = max(worst, most)
             del index
-    said = f"{ROWS:,} vectors of {DIM} dimensions, {ROWS * DIM * 4 / 1e9:.1f} GB. At most {worst / 1e6:,.0f} MB, to stay under {TARGET / 1e6:,.0f}."
+    said = f"{ROWS:,} vectors of {DIM} dimensions, {ROWS * DIM * 4 / 1e9:.1f} GB. "
+    said += f"At most {worst / 1e6:,.0f} MB, to stay under {TARGET / 1e6:,.0f}."
     common.report("memory", [said, "", *HEAD, *rows])
     return int(worst > TARGET)
 
