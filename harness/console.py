@@ -197,10 +197,16 @@ def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
             table.add_column(column.heading, justify="right", no_wrap=True)
         else:  # options can make a name long: it is folded before a number is cut
             table.add_column(column.heading, overflow="fold", max_width=_NAME)
-    for result in board.results:
+    chosen = {pick.result.identity for pick in verdict.picks if pick.result}
+    shown = [result for result in board.results if result.plain or result.identity in chosen]
+    for result in shown:
         table.add_row(*(Text(column.text(result)) for column in used), style="dim" if result.floor else None)
     if board.results:
         console.print(table)
+    if len(shown) < len(board.results):
+        console.print(
+            f"{len(board.results) - len(shown):,} more ways to keep and search these vectors are on the page and in leaderboard.csv"
+        )
     picks = Table(title="Choosing a model", show_lines=True)
     picks.add_column("what for", max_width=_TASK)
     for heading in ("choose", f"{board.headline} (95 %)", "costs", "why"):

@@ -100,7 +100,7 @@ class _Cost:
 
 _YEAR = _Cost(lambda bill: bill.year_usd, "{:,.2f} USD in the first year")
 _HOURS = _Cost(lambda bill: bill.embed_hours, "{time} to embed the documents")
-_BYTES = _Cost(lambda bill: None if bill.bytes is None else bill.bytes / bill.documents, "{:,.0f} bytes a document")
+_BYTES = _Cost(lambda bill: None if bill.all_bytes is None else bill.all_bytes / bill.documents, "{:,.0f} bytes a document")
 _LATENCY = _Cost(lambda bill: bill.p95_level, "p95 {:,.15g} ms")
 _MONEY = (_YEAR, _HOURS, _BYTES, _LATENCY)
 

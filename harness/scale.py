@@ -108,6 +108,11 @@ class Bill:
         return None if self.p95_ms is None else float(f"{self.p95_ms:.1e}")
 
     @property
+    def all_bytes(self) -> float | None:
+        """In memory and to rescore."""
+        return None if self.bytes is None else self.bytes + self.disk_bytes
+
+    @property
     def year_usd(self) -> float | None:
         """The first year: embedding once, and twelve months."""
         return None if self.embed_usd is None or self.month_usd is None else self.embed_usd + 12 * self.month_usd
@@ -186,9 +191,13 @@ def on_front(means: Sequence[float], bills: Sequence[Bill]) -> list[bool]:
 
     What was not measured counts as the worst; latencies that agree in two significant digits count as equal.
     """
-    costs = [[bill.p95_level, bill.bytes, bill.year_usd] for bill in bills]
-    points = np.array([[-mean, *(np.inf if cost is None else cost for cost in row)] for mean, row in zip(means, costs, strict=True)])
-    as_good = (points[:, None, :] <= points[None, :, :]).all(axis=2)  # (cells, cells): the first is nowhere worse than the second
+    return front([[-mean, bill.p95_level, bill.all_bytes, bill.year_usd] for mean, bill in zip(means, bills, strict=True)])
+
+
+def front(costs: Sequence[Sequence[float | None]]) -> list[bool]:
+    """Which of some points, each with its costs, no other beats: is nowhere worse than and somewhere better. None is the worst."""
+    points = np.array([[np.inf if cost is None else cost for cost in row] for row in costs])
+    as_good = (points[:, None, :] <= points[None, :, :]).all(axis=2)  # (points, points): the first is nowhere worse than the second
     better = (points[:, None, :] < points[None, :, :]).any(axis=2)
     beaten: NDArray[np.bool_] = np.asarray((as_good & better).any(axis=0))
     return [not bool(is_beaten) for is_beaten in beaten]

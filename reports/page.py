@@ -49,7 +49,7 @@ def _context(board: Leaderboard, verdict: Verdict) -> dict[str, Any]:
         "heat": standings.heat(verdict),
         "duels": standings.duels(verdict),
         "health": health.health(board, verdict),
-        "smaller": smaller.smaller(board, verdict),
+        "smaller": smaller.smaller(board),
         "smaller_headings": smaller.HEADINGS,
         "scaled": smaller.scaled(board, verdict),
         "scales": [times * board.dataset["documents"] for times in smaller.SCALES],

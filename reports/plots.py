@@ -112,7 +112,7 @@ def _prices(cells: Sequence[Standing]) -> list[_Price]:
 
 
 def _bytes_each(bill: Bill) -> float | None:
-    return None if bill.bytes is None else bill.bytes / bill.documents
+    return None if bill.all_bytes is None else bill.all_bytes / bill.documents
 
 
 def latency(verdict: Verdict) -> Plot | None:

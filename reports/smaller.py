@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.result import Leaderboard, Result
-from harness.scale import bill, milliseconds, on_front
+from harness.scale import bill, front, milliseconds
 from harness.verdict import Verdict
 from reports import costs
 from reports.table import NOTHING
@@ -26,22 +26,22 @@ HEADINGS = (
 )
 
 
-def smaller(board: Leaderboard, verdict: Verdict) -> list[dict[str, Any]]:
+def smaller(board: Leaderboard) -> list[dict[str, Any]]:
     """For each model with more than plain cells: its native one, and of the others those on its own Pareto front, smallest last."""
-    bills = {one.result.identity: one.bill for one in verdict.standings}
     found = []
     for spec in dict.fromkeys(result.spec for result in board.results if not result.plain):
         cells = [result for result in board.results if result.spec == spec]
         whole = next((one for one in cells if one.plain and one.dim == one.native_dim), None)
-        front = on_front([one.mean(board.headline) for one in cells], [replace(bills[one.identity], p95_ms=_search(one)) for one in cells])
-        shown = [one for one, kept in zip(cells, front, strict=True) if kept or one is whole]
+        kept = front([[-one.mean(board.headline), one.cost.bytes, one.cost.rescore_bytes or 0, _search(one)] for one in cells])
+        shown = [one for one, stays in zip(cells, kept, strict=True) if stays or one is whole]
         shown.sort(key=lambda one: (one is not whole, -(one.cost.bytes or 0), -one.mean(board.headline)))
         found.append({"spec": spec, "measured": len(cells), "lines": [_line(board, one, whole) for one in shown]})
     return found
 
 
 def _search(result: Result) -> float | None:
-    return None if result.cost.alone_search_p95 is None else 1000 * result.cost.alone_search_p95
+    """The median of one query alone, in two significant digits: what differs less is noise."""
+    return None if result.cost.alone_search_p50 is None else float(f"{result.cost.alone_search_p50:.1e}")
 
 
 def _line(board: Leaderboard, one: Result, whole: Result | None) -> dict[str, Any]:
