@@ -43,6 +43,8 @@ bench: .venv/dev-$(FAISS) ## paired measurements: make bench ZOO=folder (and SCI
 	$(BIN)/python benchmarks/server_dims.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/parity.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/against_mteb.py
+	ZOO="$(ZOO)" $(BIN)/python benchmarks/embedding.py
+	ZOO="$(ZOO)" $(BIN)/python benchmarks/memory_embedding.py
 	$(BIN)/python benchmarks/verdict.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/regressions.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/prompts.py

@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+THREADS = 2
+"""For both sides of a comparison of embedding."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

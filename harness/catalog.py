@@ -28,7 +28,13 @@ from harness.remote import Endpoint
 FLOORS = ("bm25", "random")
 """Systems that stand in every leaderboard: a model that does not beat them is not worth its cost."""
 DEFAULT_MODELS = (*FLOORS, "wordllama/256", "packaged/all-MiniLM-L6-v2")
-EXTRAS = {"h5py": "bakeoff[elmo]", "onnxruntime": "bakeoff[onnx]", "xllamacpp": "bakeoff[gguf]", "open_clip": "bakeoff[open-clip]"}
+EXTRAS = {
+    "h5py": "bakeoff[elmo]",
+    "onnxruntime": "bakeoff[onnx]",
+    "openvino": "bakeoff[openvino]",
+    "xllamacpp": "bakeoff[gguf]",
+    "open_clip": "bakeoff[open-clip]",
+}
 """Packages that come with an extra of ours: module -> what to install."""
 _PRICE = ("usd_per_million_tokens", "usd_source", "usd_date")
 _KNOWN = tuple(f.name for f in fields(Settings))
@@ -259,8 +265,22 @@ def _filled(chosen: Settings, given: Mapping[str, Any], instructions: Mapping[st
 
 def takes_prompts(spec: str) -> bool:
     """Whether a spec names a provider that puts prompts in front of texts; APIs mostly have switches instead."""
+    return _takes(spec, "query_prompt")
+
+
+def _takes(spec: str, option: str) -> bool:
     provider = _split(spec)[0].partition("/")[0]
-    return provider in providers() and "query_prompt" in getattr(_module(provider), "SETTINGS", ())
+    return provider in providers() and option in getattr(_module(provider), "SETTINGS", ())
+
+
+def with_compute(specs: Iterable[str], compute: str | None) -> list[str]:
+    """The same models in that precision, those that compute here and don't say one themselves: what ``--compute`` asks for."""
+    return ["+".join(_with_compute(part, compute) for part in _PLUS.split(spec)) if compute else spec for spec in specs]
+
+
+def _with_compute(spec: str, compute: str) -> str:
+    said = "compute" in _split(spec)[1] or not _takes(spec, "compute")
+    return spec if said else f"{spec}{'&' if '?' in spec else '?'}compute={compute}"
 
 
 def with_prompts(spec: str, query: str, document: str) -> str:

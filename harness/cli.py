@@ -118,6 +118,7 @@ def main(settings: Path | None, debug: bool) -> None:
 @click.option(
     "--budget", metavar="USD", type=click.FloatRange(min=0), help="The most that DATA may ever cost at providers, earlier runs included."
 )
+@config.with_compute
 @click.option("--server-dims/--no-server-dims", help="Ask APIs for every smaller dimension too, instead of cutting their vectors here.")
 @click.option("--force/--no-force", help="Compute finished cells again (vectors in the store are still used).")
 @click.option(
@@ -142,6 +143,7 @@ def evaluate(
     store: Path | None,
     threads: int | None,
     budget: float | None,
+    compute: str | None,
     server_dims: bool,
     force: bool,
     check_prompts: bool | None,
@@ -162,13 +164,11 @@ def evaluate(
 
     if file and not quiet:
         click.echo(f"settings: {file}", err=True)
-    dataset = shipped.load(data, split)
+    dataset, asked = shipped.load(data, split), catalog.with_compute(models or catalog.DEFAULT_MODELS, compute)
     folder = out or Path("out") / (re.sub(r"[^\w.-]+", "-", dataset.about.name).strip(".-") or "dataset")
     board = runner.evaluate(
         dataset,
-        catalog.by_server(models, parse_dims(dims) if dims else (), dataset.about.instructions)
-        if server_dims
-        else models or catalog.DEFAULT_MODELS,
+        catalog.by_server(asked, parse_dims(dims) if dims else (), dataset.about.instructions) if server_dims else asked,
         dims=parse_dims(dims) if dims else None,
         precisions=parse_precisions(precisions or ""),
         rescore=parse_rescore(rescore or ""),
@@ -198,7 +198,8 @@ def evaluate(
     "--store", type=click.Path(path_type=Path), help="Where vectors are kept. Default: $BAKEOFF_CACHE/store, else ~/.cache/bakeoff/store."
 )
 @click.option("--budget", metavar="USD", type=click.FloatRange(min=0), help="What eval will be given: exit code 1 if it would not do.")
-def plan(data: str, models: tuple[str, ...], split: str, store: Path | None, budget: float | None) -> None:
+@config.with_compute
+def plan(data: str, models: tuple[str, ...], split: str, store: Path | None, budget: float | None, compute: str | None) -> None:
     """Show what measuring models on DATA would take: tokens, money, time, what is cut off, disk. Nothing is sent anywhere."""
     from harness import catalog, console, environment, shipped
     from harness.embedder import Embedder
@@ -209,7 +210,7 @@ def plan(data: str, models: tuple[str, ...], split: str, store: Path | None, bud
     dataset = shipped.load(data, split)
     vector_store = VectorStore(store or environment.cache_folder() / "store")
     found, absent = [], {}
-    for spec in dict.fromkeys(models or catalog.DEFAULT_MODELS):
+    for spec in dict.fromkeys(catalog.with_compute(models or catalog.DEFAULT_MODELS, compute)):
         try:
             if isinstance(embedder := catalog.load(spec, dataset.about.instructions), Embedder):
                 found.append(forecast(vector_store, spec, embedder, dataset))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from harness import config
+
 
 @click.command("prompts")
 @click.argument("data", default="quickstart")
@@ -27,6 +29,7 @@ import click
 @click.option(
     "--budget", metavar="USD", type=click.FloatRange(min=0), help="The most that DATA may ever cost at providers, earlier runs included."
 )
+@config.with_compute
 @click.option("--quiet/--no-quiet", "-q", help="No progress.")
 def prompts(
     data: str,
@@ -37,6 +40,7 @@ def prompts(
     seed: int,
     store: Path | None,
     budget: float | None,
+    compute: str | None,
     quiet: bool,
 ) -> None:
     """Hold the prompts of models against others, on a sample of DATA: none, swapped, one alone, those of known families.
@@ -53,7 +57,7 @@ def prompts(
     dataset = shipped.load(data, split)
     systems = {
         spec: catalog.load(spec, dataset.about.instructions)
-        for spec in dict.fromkeys(models or catalog.DEFAULT_MODELS[len(catalog.FLOORS) :])
+        for spec in dict.fromkeys(catalog.with_compute(models or catalog.DEFAULT_MODELS[len(catalog.FLOORS) :], compute))
     }
     part = check.sample(dataset, queries, sampled_documents, seed)
     ledger = Ledger(VectorStore(store or environment.cache_folder() / "store"), dataset.about.name, budget)

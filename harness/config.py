@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
 
+from harness.embedder import Compute
 from harness.errors import OptionError, nearest
 
 DEFAULT = Path("bakeoff.toml")
@@ -45,6 +46,12 @@ class Measures(click.types.StringParamType):
 
         return ",".join(str(Measure.parse(word)) for word in super().convert(value, param, ctx).split(","))
 
+
+with_compute = click.option(
+    "--compute",
+    type=click.Choice(get_args(Compute)),
+    help="The precision of local models that don't say ?compute= themselves. Default: auto, the fastest of the device's own.",
+)
 
 _NEEDS = (
     click.option("--documents", metavar="N", type=click.IntRange(min=1), help="Costs for this many documents. Default: the corpus's own."),

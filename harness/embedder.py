@@ -19,6 +19,8 @@ from harness.errors import ModelError, OptionError
 Role = Literal["document", "query"]
 Modality = Literal["text", "image"]
 Task = Literal["english", "multilingual", "code", "long", "image"]
+Compute = Literal["auto", "float32", "bfloat16", "float16"]
+Engine = Literal["auto", "torch", "openvino"]
 Pooling = Literal["mean", "text-mean", "weighted-mean", "cls", "last", "max", "own"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -178,6 +180,8 @@ class Settings:
     document_instruction: str | None = None  # the same in the document's
     max_tokens: Positive | None = None
     device: str | None = None
+    compute: Compute | None = None  # the precision of matrix products; auto, the default, is the fastest of the device's own
+    engine: Engine | None = None  # what computes them; auto, the default, is the fastest installed
     trust_remote_code: bool = False
     code_revision: str | None = None  # the commit of the code, where that lives in another repository than the weights
     mrl_dims: tuple[Positive, ...] = ()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from harness.progress import Advance, Progress
 from harness.purse import Purse
 from harness.store import Stored, VectorStore
 
-_BATCH_SECONDS = 2.0  # a batch is one commit: what a kill can lose
+_BATCH_SECONDS = 1.0  # a batch is one commit; a kill can lose the one that is written and the one that is computed
 _MAX_BATCH = 8192
 ALONE, FEWEST_ALONE, ALONE_SECONDS = 100, 8, 5.0  # queries embedded and searched one at a time: at most, at least; when to stop
 _PLURAL: dict[Role, str] = {"document": "documents", "query": "queries"}
@@ -59,6 +61,14 @@ def fill(ledger: Ledger, progress: Progress, spec: str, embedder: Embedder, data
     return ledger.store.read(keys)
 
 
+class _Computed(NamedTuple):
+    """A batch that is not yet committed: its items' positions, and what they cost in seconds of embedding."""
+
+    positions: Sequence[int]
+    embedded: Embedded
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     """Items of one role of one model, by their positions, on the way into the store."""
@@ -71,23 +81,43 @@ class _Work:
     advance: Advance
 
     def compute_all(self, embedder: Embedder, missing: list[int]) -> None:
-        """Embed batch by batch, each one commit and sized to take about two seconds."""
+        """Embed batch by batch, each one commit and sized to take about a second; one is written while the next is computed.
+
+        So a kill loses two at most. This thread alone writes: whatever stops it, a batch is committed as a whole or not at all.
+        """
         if self.role == "query":
             missing = _ask_alone(missing, lambda query: self._compute(embedder, [query]))
         size, start = embedder.batch, 0
-        while start < len(missing):
-            batch = missing[start : start + size]
-            start += len(batch)
-            seconds = max(self._compute(embedder, batch), 1e-6)
-            size = min(_MAX_BATCH, max(embedder.batch, min(2 * size, int(len(batch) * _BATCH_SECONDS / seconds))))
+        done: _Computed | None = None
+        with ThreadPoolExecutor(1) as thread:
+            while done or start < len(missing):
+                batch = missing[start : start + size]
+                todo = self._lacking(batch)
+                start, lacking = start + len(batch), set(todo)
+                coming = thread.submit(self._embed, embedder, todo) if todo else None
+                if done:
+                    self._keep(done, embedder)
+                self._done([position for position in batch if position not in lacking])
+                done = coming.result() if coming else None
+                if done:
+                    size = min(_MAX_BATCH, max(embedder.batch, min(2 * size, int(len(todo) * _BATCH_SECONDS / max(done.seconds, 1e-6)))))
+
+    def _embed(self, embedder: Embedder, positions: Sequence[int]) -> _Computed:
+        began = time.perf_counter()
+        embedded = embedder.embed([self.items[position] for position in positions], self.role)
+        return _Computed(positions, embedded, time.perf_counter() - began)
+
+    def _keep(self, computed: _Computed, embedder: Embedder) -> None:
+        """Commit one batch."""
+        self.store.add([self.keys[position] for position in computed.positions], computed.embedded, computed.seconds, embedder.model)
+        self._done(computed.positions)
 
     def _compute(self, embedder: Embedder, batch: Sequence[int]) -> float:
         """Embed and commit one batch; returns the seconds that it took."""
         began = time.perf_counter()
         if todo := self._lacking(batch):
-            embedded = embedder.embed([self.items[position] for position in todo], self.role)
-            self.store.add([self.keys[position] for position in todo], embedded, time.perf_counter() - began, embedder.model)
-        self._done(batch)
+            self._keep(self._embed(embedder, todo), embedder)
+        self._done([position for position in batch if position not in todo])
         return time.perf_counter() - began
 
     def fetch_all(self, remote: Remote, missing: list[int], purse: Purse) -> None:

@@ -24,7 +24,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PADDED = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "ibert", "luke")
 """Families whose first positions are never used: those up to the padding token's number (transformers, create_position_ids)."""
 _RELATIVE = ("t5", "xlnet")
-_ANY_LENGTH = 1 << 20
+ANY_LENGTH = 1 << 20
+"""A limit of so many tokens or more is none: tokenizers write 1e30."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def positions(config: dict[str, Any]) -> int | None:
 def token_limit(folder: Path, config: dict[str, Any]) -> int | None:
     """Where a transformers folder cuts a text off, in tokens: its tokenizer's limit or its positions, whichever is less."""
     tokenizer = json_file(folder / "tokenizer_config.json").get("model_max_length")
-    limits = [int(limit) for limit in (tokenizer, positions(config)) if limit and limit < _ANY_LENGTH]
+    limits = [int(limit) for limit in (tokenizer, positions(config)) if limit and limit < ANY_LENGTH]
     return min(limits) if limits else None
 
 

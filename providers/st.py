@@ -7,7 +7,7 @@ loads neither torch nor weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from harness import images
 from harness.embedder import Embedded, Item, Model, Role, Settings, TokenVectors, texts
 from harness.errors import ModelError, OptionError
-from providers import _hidden, _hub, _siglip
+from providers import _compute, _hidden, _hub, _siglip
 from providers._hub import TOKENS_A_BATCH, Source, json_file
+from providers._pipeline import Pipeline
 
 SETTINGS = (
     "revision",
@@ -29,11 +30,13 @@ SETTINGS = (
     "max_tokens",
     "task",
     "device",
+    "compute",
+    "engine",
     "trust_remote_code",
     "code_revision",
 )
 
-_LOADED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+_LOADED: WeakValueDictionary[tuple[Any, ...], Pipeline] = WeakValueDictionary()
 """Weights in use: embedders that differ in their prompts only share them."""
 
 
@@ -58,6 +61,9 @@ class _Facts:
     positions: int | None
     pooling: str
     tokenizer: str
+    kind: str
+    """config.json's word for the first module's architecture."""
+    static: bool
     images: bool
     padded_to: int | None
     """SigLIP reads its last place, filled or not, so that every text must be padded as it was in training."""
@@ -70,13 +76,16 @@ class SentenceTransformerEmbedder:
 
     def __init__(self, folder: Path, settings: Settings, *, provider: str, name: str, revision: str | None = None) -> None:
         self._settings = settings
-        self._model: Any = None
+        self._pipeline: Pipeline | None = None
         self._source = Source(folder, name, revision)
         facts = _facts(folder)
         self._images = facts.images
         self._content = self._source.revision()
         _hub.check_max_tokens(settings, facts.positions)
-        dim = facts.dim or settings.dim or int(self._load().get_embedding_dimension() or 0)
+        asked = replace(settings, compute=None) if facts.static else settings  # a table has no products to be faster at
+        how = _compute.options(asked, facts.kind, fixed=facts.images or facts.static)
+        self._how = dict(how)
+        dim = facts.dim or settings.dim or int(self._load().model.get_embedding_dimension() or 0)
         self.model = Model(
             provider=provider,
             name=name,
@@ -86,7 +95,7 @@ class SentenceTransformerEmbedder:
             pooling=facts.pooling,
             max_tokens=settings.max_tokens or facts.max_tokens,
             options=(
-                ("compute", "float32"),
+                *how,
                 *_hub.code_options(settings),
                 *((("task", settings.task),) if settings.task else ()),
                 *((images.READ_AS, images.BOTH) if facts.images else ()),
@@ -98,27 +107,28 @@ class SentenceTransformerEmbedder:
 
     def _padding(self, facts: _Facts) -> tuple[tuple[str, str], ...]:
         length = facts.padded_to
-        self._how = {"processing_kwargs": {"text": {"padding": "max_length", "max_length": length}}} if length else {}
+        self._pads = {"processing_kwargs": {"text": {"padding": "max_length", "max_length": length}}} if length else {}
         return (("padded to", str(length)),) if length else ()
 
     def prepare(self) -> None:
         """Load the weights; raises ModelError where they don't fit what the folder says."""
-        model = self._load()
+        model = self._load().model
         if model.get_embedding_dimension() != self.model.dim:
             raise ModelError(f"the folder says dim {self.model.dim}, the model gives {model.get_embedding_dimension()}")
         self.embed([Item("warms up, so that the first batch is timed like the others")], "query")
 
-    def _load(self) -> Any:
+    def _load(self) -> Pipeline:
         chosen, elsewhere = self._settings, {"code_revision": self._settings.code_revision} if self._settings.code_revision else {}
-        key = (self._source.where, self._content, chosen.device, chosen.trust_remote_code, chosen.code_revision, chosen.max_tokens)
-        self._model = self._model or _LOADED.get(key)
-        if self._model is not None:
-            return self._model
+        said = (chosen.device, chosen.trust_remote_code, chosen.code_revision, chosen.max_tokens)
+        key = (self._source.where, self._content, *said, *self._how.items())
+        self._pipeline = self._pipeline or _LOADED.get(key)
+        if self._pipeline is not None:
+            return self._pipeline
         _siglip.check(self._source.folder)
         from sentence_transformers import SentenceTransformer
 
         with _hub.loading(unused=("pooler.",)):
-            self._model = SentenceTransformer(
+            model = SentenceTransformer(
                 self._source.where,
                 revision=self._source.commit,
                 device=chosen.device,
@@ -127,36 +137,45 @@ class SentenceTransformerEmbedder:
                 config_kwargs=dict(elsewhere),
             )
         if limit := chosen.max_tokens or _facts(self._source.folder).max_tokens:
-            self._model.max_seq_length = limit
+            model.max_seq_length = limit
         if _siglip.lowers(self._source.folder):
-            _siglip.lower(self._model.tokenizer)
-        _LOADED[key] = self._model
-        return self._model
+            _siglip.lower(model.tokenizer)
+        self._pipeline = _LOADED[key] = Pipeline(model.eval(), self._how)
+        return self._pipeline
 
     def embed(self, items: Sequence[Item], role: Role) -> Embedded:
         """Embed texts with the prompt of their role, and images where there is a tower for them; raises ModelError where there is none."""
         prompt = self.model.prompt(role)
         if self._images and any(item.image is not None for item in items):
             return self._embed_both(items, prompt)
-        tokens = count(self._model.tokenizer, texts(items, prompt))
-        switch = self._switch(role)
-        encode = self._model.encode if switch else self._model.encode_query if role == "query" else self._model.encode_document
+        pipeline = self._load()
+        if self._images or self._settings.task or not pipeline.plain:
+            return self._encode(pipeline, items, role)
+        return pipeline.embed(texts(items, prompt), prompt, self.model.dim)
+
+    def _encode(self, pipeline: Pipeline, items: Sequence[Item], role: Role) -> Embedded:
+        """Embed texts as the model's own code does."""
+        model, prompt, switch = pipeline.model, self.model.prompt(role), self._switch(role)
+        tokens = count(model.tokenizer, texts(items, prompt))
+        encode = model.encode if switch else model.encode_query if role == "query" else model.encode_document
         longest = min(int(tokens.max()), self.model.max_tokens or TOKENS_A_BATCH)
-        on_cpu = self._model.device.type == "cpu"
-        vectors = encode(
-            texts(items),
-            prompt=prompt,
-            batch_size=max(1, TOKENS_A_BATCH // longest) if on_cpu else self.batch,
-            show_progress_bar=False,
-            convert_to_numpy=True,
-            **switch,
-            **self._how,
-        )
-        return Embedded(np.asarray(vectors, dtype=np.float32), tokens)
+        on_cpu = model.device.type == "cpu"
+        with pipeline.computing():
+            vectors = encode(
+                texts(items),
+                prompt=prompt,
+                batch_size=max(1, TOKENS_A_BATCH // longest) if on_cpu else self.batch,
+                show_progress_bar=False,
+                convert_to_tensor=True,
+                **switch,
+                **self._pads,
+            )
+        return Embedded(vectors.float().cpu().numpy(), tokens)
 
     def _embed_both(self, items: Sequence[Item], prompt: str) -> Embedded:
         """Texts and images of a batch by their own towers; sentence-transformers takes no batch of both."""
-        model = self._model
+        pipeline = self._load()
+        model = pipeline.model
         if "message" in model.modalities or any(isinstance(one, tuple) for one in model.modalities):
             raise ModelError("joins text and image in a way of its own, which is not supported yet; models with two towers are, as CLIP")
 
@@ -164,13 +183,14 @@ class SentenceTransformerEmbedder:
             raise ModelError("has an image tower, but the module it is loaded by tells sentence-transformers that it reads texts only")
 
         def vectors(some: list[Any]) -> NDArray[Any]:
-            how = {"prompt": "", "batch_size": self.batch, "show_progress_bar": False, "convert_to_numpy": True}
-            return np.asarray(model.encode(some, **how, **self._how))
+            how = {"prompt": "", "batch_size": self.batch, "show_progress_bar": False, "convert_to_tensor": True}
+            with pipeline.computing():
+                return np.asarray(model.encode(some, **how, **self._pads).float().cpu())
 
         matrix = images.towers(items, self.model.dim, vectors, vectors, prompt)
         written = [row for row, item in enumerate(items) if item.full]
         tokens = np.zeros(len(items), dtype=np.int64)  # an image has none
-        tokens[written] = count(self._model.tokenizer, [prompt + items[row].full for row in written]) if written else 0
+        tokens[written] = count(model.tokenizer, [prompt + items[row].full for row in written]) if written else 0
         return Embedded(matrix, tokens)
 
     def _switch(self, role: Role) -> dict[str, str]:
@@ -187,13 +207,14 @@ class SentenceTransformerEmbedder:
         """The hidden states that are pooled afterwards, or the rows of a static table. Raises ModelError where there are neither."""
         first = self._first()
         if not hasattr(first, "embedding"):
-            return _hidden.token_vectors(first.auto_model, first.tokenizer, texts, self.model.max_tokens)
+            with self._load().computing():
+                return _hidden.token_vectors(first.auto_model, first.tokenizer, texts, self.model.max_tokens)
         table = first.embedding.weight.detach().float().cpu().numpy()  # (vocabulary, dim)
         encoded = first.tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [TokenVectors(np.array(one.offsets, dtype=np.int64).reshape(-1, 2), table[None, one.ids]) for one in encoded]
 
     def _first(self) -> Any:
-        first = self._load()[0]
+        first = self._load().model[0]
         if hasattr(first, "embedding") or hasattr(first, "auto_model"):  # StaticEmbedding, Transformer
             return first
         raise ModelError(f"its first module, {type(first).__name__}, shows no vectors of single tokens")
@@ -240,7 +261,8 @@ def _facts(folder: Path) -> _Facts:
     text = (first["text_config"] or {}) if seeing else first
     padded = text.get("max_position_embeddings", 64) if first.get("model_type", "").startswith("siglip") else None
     positions, most = _hub.positions(text), _max_tokens(folder, modules, text)
-    return _Facts(dim, most, positions, pooling, _tokenizer(folder, modules), seeing, padded)
+    static, kind = modules[0]["type"].endswith("StaticEmbedding"), str(first.get("model_type", ""))
+    return _Facts(dim, most, positions, pooling, _tokenizer(folder, modules), kind, static, seeing, padded)
 
 
 def _pooling(config: dict[str, Any]) -> str:

@@ -20,6 +20,13 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
+@pytest.fixture(autouse=True)
+def _any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expected vectors are those of float32: what this machine's instructions or packages would be faster with is for tests that say so."""
+    monkeypatch.setattr("providers._compute.native", lambda device: "float32")
+    monkeypatch.setattr("providers._compute.find_spec", lambda name: None)
+
+
 def make_dataset(documents: int = 60, queries: int = 12, name: str = "tiny", seed: int = 0) -> Dataset:
     """Random sentences of a small vocabulary; each query is made of words of its one relevant document."""
     rng = np.random.default_rng(seed)

@@ -30,6 +30,7 @@ SAMPLES: list[tuple[type, Any, Any, str, Any]] = [  # type of parameter; in the 
     (click.types.BoolParamType, True, True, "", False),
     (click.types.IntParamType, 3, 3, "4", 4),
     (click.types.FloatParamType, 0.25, 0.25, "0.5", 0.5),
+    (click.Choice, "float32", "float32", "auto", "auto"),
     (click.Path, "in/file", Path("in/file"), "on/line", Path("on/line")),
     (click.ParamType, "file", "file", "line", "line"),
 ]
