@@ -80,6 +80,8 @@ def auto(documents: int, dim: int) -> list[Recipe]:
 
 def refusal(factory: str, documents: int) -> str:
     """Why an index cannot be trained on so few documents; nothing where it can."""
+    if "CAGRA" in factory:
+        return "CAGRA needs a GPU and a FAISS with cuVS, which is not in the faiss-gpu of PyPI; HNSW32 is a graph that is"
     wanted = {}
     if found := _IVF.search(factory):
         wanted[found[0]] = int(found[1])

@@ -148,7 +148,7 @@ def locate(name: str, folder: Path | None = None) -> tuple[Result, Leaderboard]:
     """
     if (Path(name) / SUMMARY).exists():
         board = load(name)
-        best = next((result for result in board.results if not result.floor), None)
+        best = next(iter(sorted((r for r in board.results if not r.floor), key=lambda r: not r.plain)), None)
         if best is None:
             raise OptionError(f"{name}: no embedding model was measured there")
         return best, board

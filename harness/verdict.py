@@ -102,11 +102,9 @@ class Verdict:
     duels: tuple[Duel, ...] = ()
 
     def best_cells(self) -> list[Standing]:
-        """Each model's highest standing."""
-        first: dict[str, Standing] = {}
-        for standing in self.standings:
-            first.setdefault(standing.result.spec, standing)
-        return list(first.values())
+        """Each model's highest standing in exact float32: in what else its vectors may be kept is another question."""
+        best = {result.identity for result in _models([standing.result for standing in self.standings])}
+        return [standing for standing in self.standings if standing.result.identity in best]
 
     def summary(self) -> dict[str, Any]:
         """The verdict as JSON-able values, for summary.json."""
@@ -219,10 +217,19 @@ def _slice_means(board: Leaderboard) -> tuple[SliceMeans, ...]:
     return tuple(found)
 
 
+def _models(results: Sequence[Result]) -> list[Result]:
+    """Of results, best first, the first plain one of each model; where there is none its first."""
+    first: dict[str, Result] = {}
+    for result in results:
+        if result.spec not in first or (result.plain and not first[result.spec].plain):
+            first[result.spec] = result
+    kept = {result.identity for result in first.values()}
+    return [result for result in results if result.identity in kept]
+
+
 def _duels(board: Leaderboard) -> tuple[Duel, ...]:
     """Every model against every other, each at its best cell, the better one first."""
-    specs = [result.spec for result in board.results]
-    cells = [result for at, result in enumerate(board.results) if specs.index(result.spec) == at]
+    cells = _models(board.results)
     if len(cells) < 2:
         return ()
     scores = score_matrix(cells, board.headline)

@@ -67,6 +67,7 @@ def test_what_cannot_be_trained_is_refused_with_the_reason_and_a_way_out() -> No
     assert refusal("IVF8,PQ8", 1000).endswith(
         "PQ8 wants 9,984 vectors to learn 256 centroids, 39 for each; there are 1,000: PQ with 4 bits (as in PQ16x4) can be trained"
     )
+    assert refusal("CAGRA", 10**9).startswith("CAGRA needs a GPU and a FAISS with cuVS")
     assert refusal("PQ8x4", 100).endswith("there are 100: HNSW32 or SQ8 can be trained")
 
 
