@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,13 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-@pytest.fixture(autouse=True)
-def _any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _any_machine() -> Iterator[None]:
     """Expected vectors are those of float32: what this machine's instructions or packages would be faster with is for tests that say so."""
-    monkeypatch.setattr("providers._compute.native", lambda device: "float32")
-    monkeypatch.setattr("providers._compute.find_spec", lambda name: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("providers._compute.native", lambda device: "float32")
+        patch.setattr("providers._compute.find_spec", lambda name: None)
+        yield
 
 
 def make_dataset(documents: int = 60, queries: int = 12, name: str = "tiny", seed: int = 0) -> Dataset:

@@ -127,7 +127,7 @@ def test_each_tower_gets_its_own_kind_and_both_together_are_the_sum_of_unit_vect
 
 def test_what_identifies_a_clip_folder_is_read_without_loading_it(clip: Path) -> None:
     embedder: Any = catalog.load(f"st/{clip}")
-    assert embedder._model is None
+    assert embedder._pipeline is None
     assert (embedder.model.dim, embedder.model.max_tokens) == (12, 16)
 
 
@@ -194,7 +194,7 @@ def test_a_model_that_joins_text_and_image_by_itself_is_refused_for_now(
     class Joined:
         modalities = ("text", "image", ("image", "text"))
 
-    monkeypatch.setattr(embedder, "_model", Joined())
+    monkeypatch.setattr(embedder._pipeline, "model", Joined())
     with pytest.raises(ModelError, match="joins text and image in a way of its own"):
         embedder.embed([Item("a", image=draw(tmp_path, 1)[0])], "document")
 

@@ -323,8 +323,11 @@ def test_models_that_differ_in_their_prompts_only_share_their_weights_while_one_
     one, other = (catalog.load(f"st/{tiny_bert}?query_prompt={prompt}") for prompt in ("a", "b"))
     one.prepare()
     other.prepare()
-    assert other._model is one._model
+    assert other._pipeline is one._pipeline
     cut = catalog.load(f"st/{tiny_bert}?max_tokens=4")
     cut.prepare()
-    assert cut._model is not one._model
+    assert cut._pipeline is not one._pipeline
+    lower = catalog.load(f"st/{tiny_bert}?compute=bfloat16")
+    lower.prepare()
+    assert lower._pipeline is not one._pipeline
     assert one.embed([Item(SHORT)], "query").vectors.tolist() != other.embed([Item(SHORT)], "query").vectors.tolist()
