@@ -148,7 +148,7 @@ class Remark:
     warn: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, weakref_slot=True)
 class Leaderboard:
     """The results of one run, best first by ``headline``, and the models that have none, with the reason.
 

@@ -250,3 +250,11 @@ def test_models_are_compared_by_their_plain_cells_whatever_else_was_measured() -
     assert [(duel.one.name, duel.other.name) for duel in verdict.duels] == [("m/a @ 64", "m/b @ 64")]
     alone = choose(leaderboard(cell("m/a", one), quantised))
     assert [standing.result.name for standing in alone.best_cells()] == ["m/b @ 32 int8", "m/a @ 64"]
+
+
+def test_the_same_question_is_answered_once_and_another_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = leaderboard(cell("m/a", base()), cell("m/b", base() - 0.1))
+    first = choose(board)
+    assert choose(board) is first
+    assert choose(board, Needs(documents=5)) is not first
+    assert choose(replace(board)) is not choose(board)
