@@ -23,6 +23,7 @@ Tied = dict[tuple[str, ...], NDArray[np.bool_]]
 _SMALLEST_STRATUM = 20  # queries: kinds with fewer are one stratum together
 _EQUAL = 1e-12  # means closer than this are equal
 _NO_QUERIES = "this corpus has no such queries"
+_NO_CODE = 'nothing here says that it is code; if it is, write tags = ["code"] into dataset.toml'
 _UNTAGGED_CODE = "this corpus names code beside other things, but no query or document has a tag that says code"
 
 
@@ -58,6 +59,8 @@ class Pick:
     runner_up: Result | None = None
     bill: Bill | None = None
     held_back: HeldBack | None = None
+    caution: str = ""
+    """That BM25 is at least as good, where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +192,11 @@ def _pick(
     others = [*inside[1:], *(at for at in np.argsort(-means, kind="stable") if at != inside[0])]
     chosen, ranks = int(inside[0]), sorted(set(costs))
     low, high = stats.intervals(scores[:, [chosen]], strata(board, ids))[0]
+    caution = _floor(board, ids, float(means[chosen]))
     return Pick(
         task=task,
         queries=len(ids),
-        reason=_reason(aim, eligible, own, scores, len(inside), chosen, len(models)) + _floor(board, ids, float(means[chosen])),
+        reason=_reason(aim, eligible, own, scores, len(inside), chosen, len(models)) + (caution and f"; but {caution}"),
         result=eligible[chosen],
         mean=float(means[chosen]),
         low=float(low),
@@ -203,6 +207,7 @@ def _pick(
         runner_up=eligible[others[0]] if others else None,
         bill=own[chosen],
         held_back=_held_back(board, ids, models, eligible[chosen], broken),
+        caution=caution,
     )
 
 
@@ -210,7 +215,9 @@ def _few(board: Leaderboard, task: str, count: int) -> str:
     """Why a row with too few queries is not answered."""
     if count:
         return f"this corpus has only {count} such queries; {stats.FEWEST_IN_SLICE} are needed"
-    return _UNTAGGED_CODE if task == CODE and names_code(board.dataset) else _NO_QUERIES
+    if task != CODE:
+        return _NO_QUERIES
+    return _UNTAGGED_CODE if names_code(board.dataset) else _NO_CODE
 
 
 def _on(ids: Sequence[str], cells: Sequence[Result], measure: str) -> Floats:
@@ -256,10 +263,10 @@ def _held_back(
 
 
 def _floor(board: Leaderboard, ids: Sequence[str], mean: float) -> str:
-    """What to add where BM25 is at least as good."""
+    """What to say where BM25 is at least as good; nothing where it isn't."""
     floor = next((one for one in board.results if one.floor and one.spec != "random"), None)
     alone = -1.0 if floor is None else float(_on(ids, [floor], board.headline).mean())
-    return f"; but {floor.name} reaches {alone:.3f}: use it alone or in a hybrid" if floor and alone >= mean else ""
+    return f"{floor.name} reaches {alone:.3f}: use it alone or in a hybrid" if floor and alone >= mean else ""
 
 
 def prices(board: Leaderboard, needs: Needs, broken: Mapping[str, Mapping[str, str]]) -> tuple[Price, ...]:
