@@ -60,7 +60,7 @@ class Pick:
     bill: Bill | None = None
     held_back: HeldBack | None = None
     caution: str = ""
-    """That BM25 is at least as good, where it is."""
+    """That BM25 is at least as good, or a random order not shown to be worse, where that is so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ def _pick(
     others = [*inside[1:], *(at for at in np.argsort(-means, kind="stable") if at != inside[0])]
     chosen, ranks = int(inside[0]), sorted(set(costs))
     low, high = stats.intervals(scores[:, [chosen]], strata(board, ids))[0]
-    caution = _floor(board, ids, float(means[chosen]))
+    caution = _floors(board, ids, scores[:, chosen])
     return Pick(
         task=task,
         queries=len(ids),
@@ -262,11 +262,16 @@ def _held_back(
     return HeldBack(models[first], comparison, broken[models[first].identity])
 
 
-def _floor(board: Leaderboard, ids: Sequence[str], mean: float) -> str:
-    """What to say where BM25 is at least as good; nothing where it isn't."""
-    floor = next((one for one in board.results if one.floor and one.spec != "random"), None)
-    alone = -1.0 if floor is None else float(_on(ids, [floor], board.headline).mean())
-    return f"{floor.name} reaches {alone:.3f}: use it alone or in a hybrid" if floor and alone >= mean else ""
+def _floors(board: Leaderboard, ids: Sequence[str], chosen: Floats) -> str:
+    """What to say where a floor is as good as the chosen cell, whose scores are ``(queries,)``; nothing where none is."""
+    for floor in sorted((result for result in board.results if result.floor), key=lambda result: result.spec != "random"):
+        scores = _on(ids, [floor], board.headline)[:, 0]
+        if floor.spec == "random":
+            if stats.one_sided(chosen - scores) > 1 - stats.LEVEL:
+                return f"that is not shown to be better than a random order, which reaches {scores.mean():.3f}"
+        elif scores.mean() >= chosen.mean():
+            return f"{floor.name} reaches {scores.mean():.3f}: use it alone or in a hybrid"
+    return ""
 
 
 def prices(board: Leaderboard, needs: Needs, broken: Mapping[str, Mapping[str, str]]) -> tuple[Price, ...]:
