@@ -42,7 +42,8 @@ def prompts(
     """Hold the prompts of models against others, on a sample of DATA: none, swapped, one alone, those of known families.
 
     Exit code 0: nothing to say. 1: another prompt ranks the relevant documents higher, with 99 % confidence not by chance, and gains 0.01
-    nDCG@10 or more, or the configured one does not reach the model. All vectors go through the store, so eval finds those of the configured prompts again.
+    nDCG@10 or more, or the configured one does not reach the model. All vectors go through the store, so eval finds those of the
+    configured prompts again.
     """
     from harness import catalog, console, environment, shipped
     from harness import prompts as check
