@@ -23,7 +23,7 @@ Tied = dict[tuple[str, ...], NDArray[np.bool_]]
 _SMALLEST_STRATUM = 20  # queries: kinds with fewer are one stratum together
 _EQUAL = 1e-12  # means closer than this are equal
 _NO_QUERIES = "this corpus has no such queries"
-_NO_CODE = 'nothing here says that it is code; if it is, write tags = ["code"] into dataset.toml'
+_NO_CODE = 'this corpus does not say that it is code; if it is, write tags = ["code"] into dataset.toml'
 _UNTAGGED_CODE = "this corpus names code beside other things, but no query or document has a tag that says code"
 
 

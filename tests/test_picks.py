@@ -170,7 +170,7 @@ def test_code_that_nothing_points_out_is_said_to_be() -> None:
     reason = "this corpus names code beside other things, but no query or document has a tag that says code"
     assert table(mixed)[slices.CODE].reason == reason
     assert table(mixed)[slices.LONG].reason == "this corpus has no such queries"
-    unnamed = 'nothing here says that it is code; if it is, write tags = ["code"] into dataset.toml'
+    unnamed = 'this corpus does not say that it is code; if it is, write tags = ["code"] into dataset.toml'
     assert table(board)[slices.CODE].reason == unnamed
 
 
