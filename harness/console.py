@@ -162,7 +162,7 @@ def show_prompts(found: Finding) -> None:
     console = _console()
     if found.trials:
         title = f"{found.spec}: {found.queries:,} queries, {found.documents:,} documents"
-        caption = "gain over the configured prompts, p one-sided, adjusted for all of them (Holm); = changes no vector of that role"
+        caption = "p: that the relevant documents rank higher by chance, adjusted for all prompts (Holm); = changes no vector of that role"
         table = Table(title=Text(title), caption=caption)
         for place, heading in enumerate(("prompts", "for queries / for documents", "nDCG@10 (95 %)", "gain (95 %)", "p", "")):
             table.add_column(heading, justify="right" if 2 <= place <= 4 else "left", overflow="fold")

@@ -65,6 +65,8 @@ def test_what_the_corpus_lacks_is_said_and_what_an_old_board_does_not_know_is_no
     assert found["queries without a relevant document were left out"].warn  # 1, of 2 that were kept
     old = {name: value for name, value in whole.dataset.items() if name != "queries_with_one_relevant"}
     assert "queries have only one relevant document" not in notes(replace(whole, dataset=old))
+    none = notes(replace(whole, dataset=old | {"queries_with_one_relevant": 0}))["queries have only one relevant document"]
+    assert none.meaning == "No score hangs on a single hit."
 
 
 def test_many_cut_documents_are_a_warning() -> None:
