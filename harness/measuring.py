@@ -125,8 +125,8 @@ class ModelRun:
         remote = isinstance(embedder := of(system, "document"), Remote)
         if remote and (plan := forecast(run.store, self._spec, system, run.dataset)).texts:
             run.progress.note(plan.sentence())
-        for role in ROLES if remote else ():
-            run.ledger.purse(of(system, role).model)  # before the one is paid for, the other must have a price too
+            for role in ROLES:
+                run.ledger.purse(of(system, role).model)  # before the one is paid for, the other must have a price too
         documents, queries = (fill(run.ledger, run.progress, self._spec, of(system, role), run.dataset, role) for role in ROLES)
         billed = expected(run.ledger, system, run.dataset)
         lengths = tokens.count(embedder.model, items(run.dataset, "document"), "document") if remote else documents.tokens
