@@ -103,6 +103,14 @@ def test_bfloat16_is_computed_and_its_direction_stays(minilm):
     assert np.abs(expected - found).max() > 1e-5  # float32 would have been closer
 
 
+def test_only_weights_of_products_are_held_in_the_lower_precision():
+    import torch
+
+    model = torch.nn.Sequential(torch.nn.Embedding(3, 4), torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
+    _engine.lower(model, "bfloat16")
+    assert [part.weight.dtype for part in model] == [torch.float32, torch.bfloat16, torch.float32]
+
+
 @pytest.mark.parametrize("name", tiny.ARCHITECTURES)
 def test_every_architecture_computes_in_bfloat16_too(tmp_path, name):
     folder = tiny.build(tmp_path, name)
