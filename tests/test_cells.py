@@ -20,6 +20,7 @@ from harness.errors import ModelError, OptionError
 from harness.experiment import Grid, Variant
 from harness.index import Index
 from providers.hash import HashEmbedder
+from reports import smaller
 
 NATIVE = 64
 WAYS = {"precisions": ["float32", "int8", "binary"], "rescore": [2, 4], "indexes": ["HNSW16?efSearch=8,64", "IVF64,Flat"]}
@@ -143,3 +144,7 @@ def test_the_page_shows_what_each_way_keeps_and_the_command_that_measures_it(boa
     for option in ("--precision int8,binary", "--rescore 2,4", "--index &#39;HNSW16?efSearch=8&#39;"):
         assert option in page.replace("binary,int8", "int8,binary")
     assert "400,000 documents" in page
+    lines = smaller.scaled(board, harness.choose(board))
+    assert {line["name"] for line in lines} >= {"hash/64 @ 64"}
+    (plain,) = [line["figures"] for line in lines if line["name"] == "hash/64 @ 64"]
+    assert plain[::2] == ["102 kB", "1.02 MB", "10.2 MB", "102 MB"]  # 400 documents of 64 x 4 bytes, and 10, 100 and 1,000 times as many

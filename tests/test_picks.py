@@ -82,6 +82,16 @@ def test_each_critical_row_takes_what_is_least_by_its_own_cost() -> None:
     assert "7 bytes a document" in found[SMALL].reason
 
 
+def test_what_rescoring_needs_counts_as_storage() -> None:
+    plain = cell("m/a", base(0, 0.05, 1), cost=cost(size=100 * DOCUMENTS))
+    stages = replace(
+        cell("m/a", base(0, 0.05, 2), dim=32, cost=replace(cost(size=10 * DOCUMENTS), rescore_bytes=256 * DOCUMENTS)), rescore=4
+    )
+    pick = table(leaderboard(plain, stages))[SMALL]
+    assert (pick.result.rescore, pick.bill.bytes, pick.bill.all_bytes) == (0, 100 * DOCUMENTS, 100 * DOCUMENTS)
+    assert "100 bytes a document" in pick.reason
+
+
 def test_a_critical_row_may_give_up_a_share_of_the_best_and_the_others_nothing() -> None:
     best, lighter = cell("m/best", base()), cell("m/lighter", base() * 0.985, cost=cost(p95=0.001, size=1_000, seconds=1.0))
     board = leaderboard(best, lighter)
