@@ -14,9 +14,10 @@ from pathlib import Path
 
 import common
 
+EXACT = "compute=float32&engine=torch"  # as mteb computes; the others as here by default
 PUBLISHED = [  # model, measure, published, tolerance; mteb results, SciFact test split
-    ("st/sentence-transformers/all-MiniLM-L6-v2", "ndcg@10", 0.64508, 0.001),
-    ("st/sentence-transformers/all-MiniLM-L6-v2", "recall@10", 0.78333, 0.001),
+    (f"st/sentence-transformers/all-MiniLM-L6-v2?{EXACT}", "ndcg@10", 0.64508, 0.001),
+    (f"st/sentence-transformers/all-MiniLM-L6-v2?{EXACT}", "recall@10", 0.78333, 0.001),
     ("st/sentence-transformers/all-mpnet-base-v2", "ndcg@10", 0.65570, 0.003),
     ("st/thenlper/gte-small", "ndcg@10", 0.72701, 0.003),
     ("st/minishlab/potion-base-8M", "ndcg@10", 0.50640, 0.003),
