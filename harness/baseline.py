@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import msgspec
 
 from harness.errors import HarnessError, OptionError
-from harness.result import Leaderboard, Result, whole_or_nothing
+from harness.files import whole_or_nothing
+from harness.result import Leaderboard, Result
 from harness.slices import BM25, of_others
 
 SCHEMA = 1
@@ -58,7 +59,7 @@ def save_baseline(board: Leaderboard, path: Path, cells: Sequence[str] = ()) -> 
 
     Raises CannotCompareError for a cell that is not there, OptionError where ``path`` cannot be written.
     """
-    chosen = [find_cell(board, name) for name in cells] or [r for r in board.results if not r.floor][:1]
+    chosen = [find_cell(board, name) for name in cells] or sorted((r for r in board.results if not r.floor), key=lambda r: not r.plain)[:1]
     if not chosen:
         raise CannotCompareError("no embedding model was measured, so there is nothing to save")
     baseline = Baseline(

@@ -28,7 +28,13 @@ from harness.remote import Endpoint
 FLOORS = ("bm25", "random")
 """Systems that stand in every leaderboard: a model that does not beat them is not worth its cost."""
 DEFAULT_MODELS = (*FLOORS, "wordllama/256", "packaged/all-MiniLM-L6-v2")
-EXTRAS = {"h5py": "bakeoff[elmo]", "onnxruntime": "bakeoff[onnx]", "openvino": "bakeoff[openvino]", "xllamacpp": "bakeoff[gguf]"}
+EXTRAS = {
+    "h5py": "bakeoff[elmo]",
+    "onnxruntime": "bakeoff[onnx]",
+    "openvino": "bakeoff[openvino]",
+    "xllamacpp": "bakeoff[gguf]",
+    "open_clip": "bakeoff[open-clip]",
+}
 """Packages that come with an extra of ours: module -> what to install."""
 _PRICE = ("usd_per_million_tokens", "usd_source", "usd_date")
 _KNOWN = tuple(f.name for f in fields(Settings))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import commands, config
+from harness.cli_gate import check, diff
 from harness.cli_prompts import prompts
-from harness.errors import HarnessError, ModelError, OptionError
+from harness.errors import HarnessError, ModelError
 from harness.keys import redact
 
 if TYPE_CHECKING:
@@ -51,21 +52,6 @@ def _without_keys(kind: type[BaseException], error: BaseException, trace: Traceb
     click.echo(redact("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
-def _write(paths: Iterable[tuple[Path | None, str]], texts: Iterable[str]) -> None:
-    """Write a text to each path that is given, with its mode (a appends); raises OptionError for those that cannot be written."""
-    failed = []
-    for (path, mode), text in zip(paths, texts, strict=True):
-        if path:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open(mode, encoding="utf-8", errors="replace") as file:  # half a surrogate pair is no reason to lose a report
-                    file.write(text)
-            except (OSError, ValueError) as error:
-                failed.append(f"{path}: cannot be written ({error}); name another file")
-    if failed:
-        raise OptionError("; ".join(failed))
-
-
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="bakeoff", prog_name="bakeoff")
 @click.option(
@@ -92,9 +78,29 @@ def main(settings: Path | None, debug: bool) -> None:
 @click.option("--split", default="test", show_default=True, help="Which judgements: qrels/SPLIT.tsv.")
 @click.option(
     "--dims",
-    type=config.Dims(),
+    type=config.Listed("parse_dims"),
     metavar="LIST",
     help="Dimensions to measure, as 256,64 or native. Default: the native one and the model's Matryoshka dimensions, else powers of two down to 32.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=config.Listed("parse_precisions"),
+    metavar="LIST",
+    help="Precisions to measure beside float32: float16, int8, int8-asymmetric (queries stay float32), binary, binary-asymmetric, or all.",
+)
+@click.option(
+    "--rescore",
+    type=config.Listed("parse_rescore"),
+    metavar="LIST",
+    help="Also search in two stages: so many times the first metric's cut-off from the small vectors, as 2,4,10, put in order by the native ones.",
+)
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    metavar="FACTORY",
+    help="An index in FAISS's language, with search parameters, as HNSW32?efSearch=16,64 or IVF64,Flat?nprobe=1,8; or auto. Repeat for more.",
 )
 @click.option(
     "--metric",
@@ -129,6 +135,9 @@ def evaluate(
     models: tuple[str, ...],
     split: str,
     dims: str | None,
+    precisions: str | None,
+    rescore: str | None,
+    indexes: tuple[str, ...],
     metrics: tuple[str, ...],
     out: Path | None,
     store: Path | None,
@@ -147,7 +156,7 @@ def evaluate(
     packaged/all-MiniLM-L6-v2.
     """
     from harness import catalog, console, runner, shipped
-    from harness.experiment import parse_dims
+    from harness.experiment import parse_dims, parse_precisions, parse_rescore
     from harness.progress import Silent
     from harness.verdict import choose
     from reports import write
@@ -161,6 +170,9 @@ def evaluate(
         dataset,
         catalog.by_server(asked, parse_dims(dims) if dims else (), dataset.about.instructions) if server_dims else asked,
         dims=parse_dims(dims) if dims else None,
+        precisions=parse_precisions(precisions or ""),
+        rescore=parse_rescore(rescore or ""),
+        indexes=indexes,
         metrics=[name for names in metrics for name in names.split(",")] or runner.DEFAULT_METRICS,
         out=folder,
         store_folder=store,
@@ -212,7 +224,8 @@ def plan(data: str, models: tuple[str, ...], split: str, store: Path | None, bud
     sys.exit(1 if absent or (budget is not None and (known > budget or any(one.usd is None for one in found))) else 0)
 
 
-main.add_command(prompts)
+for command in (check, diff, prompts):
+    main.add_command(command)
 
 
 @main.command("show")
@@ -255,81 +268,6 @@ def baseline_save(folder: Path, to: Path, cells: tuple[str, ...]) -> None:
 
     saved = save_baseline(result.load(folder), to, cells)
     click.echo(f"{to}: {', '.join(saved)}")
-
-
-@main.command("check")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--baseline", type=click.Path(path_type=Path), default=Path("bakeoff-baseline.json"), show_default=True)
-@click.option(
-    "--rules",
-    type=click.Path(path_type=Path),
-    help="TOML file with [[rule]] tables. Default: those in the settings file, else the built-in rules.",
-)
-@click.option("--cell", metavar="'MODEL @ DIM'", help="The cell of the new run that takes the place of the baseline's one cell.")
-@click.option("--markdown", type=click.Path(path_type=Path), help="Append a summary here, as $GITHUB_STEP_SUMMARY wants it.")
-@click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML here.")
-@click.option("--json", type=click.Path(path_type=Path), help="Write everything as JSON here.")
-@click.pass_obj
-def check(
-    file: Path | None,
-    folder: Path,
-    baseline: Path,
-    rules: Path | None,
-    cell: str | None,
-    markdown: Path | None,
-    junit: Path | None,
-    json: Path | None,
-) -> None:
-    """Hold the leaderboard in FOLDER (out/NAME) against a baseline.
-
-    Exit code 0: held. 1: regressed. 2: cannot be compared (other data, missing result, unreadable baseline), which the
-    reports then say.
-    """
-    from harness import check as gate
-    from harness import result
-    from reports import gate as report
-
-    paths = ((markdown, "a"), (junit, "w"), (json, "w"))
-    try:
-        chosen = gate.rules_in_force(rules, file)
-        found = gate.check(result.load(folder), baseline, chosen, cell)
-    except HarnessError as error:  # reports that stay as they were would be taken for this check's
-        _write(paths, report.refusal(redact(str(error))))
-        raise
-    click.echo("\n".join([*report.lines(found), report.verdict(found)]))
-    _write(paths, report.pages(found))
-    sys.exit(1 if found.regressed else 0)
-
-
-@main.command("diff")
-@click.argument("old")
-@click.argument("new")
-@click.option(
-    "--in",
-    "folder",
-    type=click.Path(path_type=Path),
-    help="The leaderboard (out/NAME) that OLD and NEW are cells of. Default: the only one in out/.",
-)
-@click.option("--markdown", type=click.Path(path_type=Path), help="Write it as Markdown here.")
-@click.option("--json", type=click.Path(path_type=Path), help="Write everything as JSON here.")
-@config.with_needs
-def diff(old: str, new: str, folder: Path | None, markdown: Path | None, json: Path | None, needs: Needs) -> None:
-    """Show what moving from the model OLD to the model NEW changes.
-
-    Quality with its interval, over all queries and by slice; the queries that get worse and better, with what is found for
-    them; what re-embedding and running cost at your scale, and whether NEW keeps your limits; and whether NEW at a smaller
-    dimension keeps OLD's quality, or loses at most --give-up of it.
-
-    OLD and NEW are written 'MODEL @ DIM', or MODEL for its largest dimension, or the folder of a leaderboard (out/NAME) for
-    its best model.
-    """
-    from harness import migration
-    from reports import migration as report
-
-    (before, other), (after, board) = migration.locate(old, folder), migration.locate(new, folder)
-    found = migration.migrate(board, before, after, other=other, needs=needs)
-    click.echo(report.text(found))
-    _write(((markdown, "w"), (json, "w")), (report.markdown(found), report.as_json(found)))
 
 
 @main.command("models")
@@ -377,3 +315,6 @@ def datasets() -> None:
 
 for command in commands.ALL:
     main.add_command(command)
+
+if __name__ == "__main__":
+    main(prog_name="bakeoff")

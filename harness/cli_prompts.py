@@ -45,8 +45,9 @@ def prompts(
 ) -> None:
     """Hold the prompts of models against others, on a sample of DATA: none, swapped, one alone, those of known families.
 
-    Exit code 0: nothing to say. 1: another prompt ranks better by 0.01 nDCG@10 or more and, with 99 % confidence, not by chance, or the
-    configured one does not reach the model. All vectors go through the store, so eval finds those of the configured prompts again.
+    Exit code 0: nothing to say. 1: another prompt ranks the relevant documents higher, with 99 % confidence not by chance, and gains 0.01
+    nDCG@10 or more, or the configured one does not reach the model. All vectors go through the store, so eval finds those of the
+    configured prompts again.
     """
     from harness import catalog, console, environment, shipped
     from harness import prompts as check

@@ -23,15 +23,18 @@ DEFAULT = Path("bakeoff.toml")
 _AMOUNT = click.FloatRange(min=0)
 
 
-class Dims(click.types.StringParamType):
-    """Dimensions to measure, as ``256,64`` or ``native``; in a file also as a list of them."""
+class Listed(click.types.StringParamType):
+    """Words separated by commas, in a file also a list of them, as ``read`` takes them: a function of harness.experiment, by name."""
+
+    def __init__(self, read: str) -> None:
+        self.read = read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Raises OptionError."""
-        from harness.experiment import parse_dims
+        from harness import experiment
 
         text = ",".join(map(str, value)) if isinstance(value, list) else super().convert(value, param, ctx)
-        return ",".join(map(str, parse_dims(text)))
+        return ",".join(map(str, getattr(experiment, self.read)(text)))
 
 
 class Measures(click.types.StringParamType):
@@ -103,7 +106,7 @@ def _needs(needs: Any) -> None:
 
 
 _TAKEN: tuple[tuple[type[click.ParamType[Any]], tuple[type, ...], str], ...] = (
-    (Dims, (str, list), 'a string or a list, as in "256,64" or ["native", 64]'),
+    (Listed, (str, list), 'a string or a list, as in "256,64" or ["native", 64]'),
     (click.types.BoolParamType, (bool,), "true or false"),
     (click.types.IntParamType, (int,), "a whole number"),
     (click.types.FloatParamType, (int, float), "a number"),

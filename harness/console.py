@@ -162,7 +162,7 @@ def show_prompts(found: Finding) -> None:
     console = _console()
     if found.trials:
         title = f"{found.spec}: {found.queries:,} queries, {found.documents:,} documents"
-        caption = "gain over the configured prompts, p one-sided, adjusted for all of them (Holm); = changes no vector of that role"
+        caption = "p: that the relevant documents rank higher by chance, adjusted for all prompts (Holm); = changes no vector of that role"
         table = Table(title=Text(title), caption=caption)
         for place, heading in enumerate(("prompts", "for queries / for documents", "nDCG@10 (95 %)", "gain (95 %)", "p", "")):
             table.add_column(heading, justify="right" if 2 <= place <= 4 else "left", overflow="fold")
@@ -197,10 +197,16 @@ def show(board: Leaderboard, verdict: Verdict, columns: list[Column]) -> None:
             table.add_column(column.heading, justify="right", no_wrap=True)
         else:  # options can make a name long: it is folded before a number is cut
             table.add_column(column.heading, overflow="fold", max_width=_NAME)
-    for result in board.results:
+    chosen = {pick.result.identity for pick in verdict.picks if pick.result}
+    shown = [result for result in board.results if result.plain or result.identity in chosen]
+    for result in shown:
         table.add_row(*(Text(column.text(result)) for column in used), style="dim" if result.floor else None)
     if board.results:
         console.print(table)
+    if len(shown) < len(board.results):
+        console.print(
+            f"{len(board.results) - len(shown):,} more ways to keep and search these vectors are on the page and in leaderboard.csv"
+        )
     picks = Table(title="Choosing a model", show_lines=True)
     picks.add_column("what for", max_width=_TASK)
     for heading in ("choose", f"{board.headline} (95 %)", "costs", "why"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from harness import catalog, extensions, index, keys, models, shipped, store, tokens
+from harness import catalog, codes, extensions, keys, models, shipped, store, tokens
 from harness.environment import cache_folder, environment
 from harness.errors import HarnessError
 
@@ -77,7 +77,7 @@ def _machine() -> Iterator[Fact]:
     yield Fact("bakeoff", f"{known['packages'].get('bakeoff', 'not installed as a package')}, in {Path(__file__).parent}")
     yield Fact("python", f"{known['python']}, {sys.executable}", known["python"])
     yield Fact("machine", f"{known['platform']}, {known['processor']}", known["platform"])
-    usable, cores = index.default_threads(), known["cores"]
+    usable, cores = codes.default_threads(), known["cores"]
     yield Fact("cores", f"{usable} of {cores} may be used", usable)
     total, free = known["memory_bytes"], _free_memory()
     sizes = [f"{total / _GB:.1f} GB" if total else "unknown size", f"{free / _GB:.1f} GB free" if free is not None else ""]
@@ -136,7 +136,7 @@ def _version(package: str) -> str | None:
 def _faiss() -> Fact:
     builds = [f"{name} {version}" for name in _FAISS if (version := _version(name))]
     try:
-        faiss = index.import_faiss()
+        faiss = codes.import_faiss()
     except HarnessError as error:
         says, _, fix = str(error).rpartition(": ")
         return Fact("faiss", says, builds, fix, needed=True)
@@ -150,8 +150,8 @@ def _faiss() -> Fact:
 
 def _threads() -> Fact:
     given = os.environ.get("OMP_NUM_THREADS")
-    says = f"{index.default_threads()}, unless --threads says otherwise"
-    return Fact("faiss threads", says + (f" (OMP_NUM_THREADS={given} is overruled)" if given else ""), index.default_threads())
+    says = f"{codes.default_threads()}, unless --threads says otherwise"
+    return Fact("faiss threads", says + (f" (OMP_NUM_THREADS={given} is overruled)" if given else ""), codes.default_threads())
 
 
 def _torch(*, ask: bool) -> Fact:

@@ -192,6 +192,7 @@ class Settings:
     pooling: Pooling | None = None
     layer: int | None = None  # of the hidden states: 0 what goes into the first layer, -1 what comes out of the last
     bidirectional: bool = False  # a decoder reads the whole text at every token
+    text_tower: str | None = None  # the text model that an image model shares a space with: a folder, or org/name@commit
     weighting: str | None = None  # of the words in their mean
     file: str | None = None  # which of a folder's weights
 

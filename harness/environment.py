@@ -49,6 +49,15 @@ def _memory() -> int | None:
         return None
 
 
+def free_memory() -> int | None:
+    """Bytes of memory that may be taken now without swapping; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

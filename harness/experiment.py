@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
+from harness import approximate
+from harness.codes import PRECISIONS
 from harness.dataset import Dataset
 from harness.embedder import Model
-from harness.errors import OptionError
+from harness.errors import OptionError, nearest
 from harness.index import Ranking
 
 SMALLEST_UNTRAINED = 32
@@ -30,6 +32,8 @@ class System(Protocol):
 class Variant:
     """One cell of the grid: how stored native vectors are cut, kept and searched.
 
+    ``index`` is exact, ``Flat``, or in FAISS's factory language with its search parameters. With ``rescore`` this is only the first of two
+    stages: it proposes so many times the cut-off of the leaderboard's first measure, and the native float32 vectors put these in order.
     ``trained`` is False where the model was not trained to be cut at this dimension; it changes no number. A
     system without vectors has one cell, with dim 0.
     """
@@ -37,10 +41,11 @@ class Variant:
     dim: int
     precision: str = "float32"
     index: str = "Flat"
+    rescore: int = 0
     trained: bool = True
 
     def __str__(self) -> str:
-        return f"{self.dim}/{self.precision}/{self.index}" if self.dim else "-"
+        return f"{self.dim}/{self.precision}/{self.index}" + (f"/x{self.rescore}" if self.rescore else "") if self.dim else "-"
 
 
 Dim = int | Literal["native"]
@@ -64,18 +69,69 @@ def default_dims(native: int, trained: Sequence[int]) -> set[int]:
     return {native, *(trained or powers)}
 
 
-def grid(model: Model, dims: Sequence[Dim] | None = None) -> list[Variant]:
-    """The dimensions to measure for a model, largest first.
+def parse_precisions(text: str) -> tuple[str, ...]:
+    """Read ``int8,binary`` or ``all``; float32, which the others are held against, comes first. Raises OptionError."""
+    words = [word for word in re.split(r"[,\s]+", text) if word]
+    for word in words:
+        if word not in PRECISIONS and word != "all":
+            raise OptionError(f"precision {word!r} is not one of {', '.join(PRECISIONS)}, nor 'all'{nearest(word, PRECISIONS)}")
+    return tuple(PRECISIONS if "all" in words else dict.fromkeys(["float32", *words]))
 
-    Without ``dims``: the native one and the model's Matryoshka dimensions, or, where it has none, the powers of two
-    from 32 up, marked as not trained for. Raises OptionError for a dim above the native one.
+
+def parse_rescore(text: str) -> tuple[int, ...]:
+    """Read ``2,4,10``; raises OptionError."""
+    words = [word for word in re.split(r"[,\s]+", text) if word]
+    for word in words:
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", word):
+            raise OptionError(f"rescore {word!r} is not a whole number of 1 or more: how many times the cut-off is rescored, as in 4")
+    return tuple(sorted({int(word) for word in words}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """What is measured of every model: see :class:`Variant`.
+
+    Without ``dims``: the native one and the model's Matryoshka dimensions, or, where it has none, the powers of two from 32 up, marked as
+    not trained for. ``precisions`` are exact. ``indexes`` are texts for harness.approximate, ``auto`` among them; they hold float32
+    vectors, of all dimensions if these are given, else of the native one.
     """
-    if not model.dim:
-        return [Variant(0)]
-    trained = {model.dim, *model.mrl_dims}
-    wanted = default_dims(model.dim, model.mrl_dims) if dims is None else {model.dim if dim == "native" else dim for dim in dims}
-    if too_small := [dim for dim in wanted if dim < 1]:
-        raise OptionError(f"dim {min(too_small)} is not a whole number of 1 or more")
-    if too_large := [dim for dim in wanted if dim > model.dim]:
-        raise OptionError(f"dim {max(too_large)} is larger than {model}'s native {model.dim}")
-    return [Variant(dim, trained=dim in trained) for dim in sorted(wanted, reverse=True)]
+
+    dims: Sequence[Dim] | None = None
+    precisions: Sequence[str] = ("float32",)
+    rescore: Sequence[int] = ()
+    indexes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Raise OptionError for a word in it that means nothing."""
+        parse_precisions(",".join(self.precisions))
+        parse_rescore(",".join(map(str, self.rescore)))
+        approximate.expand(self.indexes, 1_000_000, 64)
+
+    def cells(self, model: Model, documents: int = 0) -> list[Variant]:
+        """The cells for one model and so many documents, largest dimension first; those that share an index stand together.
+
+        Raises OptionError for a dim above the native one.
+        """
+        if not model.dim:
+            return [Variant(0)]
+        trained = {model.dim, *model.mrl_dims}
+        found = []
+        for dim in sorted(self._dims(model), reverse=True):
+            first = [Variant(dim, precision, trained=dim in trained) for precision in self.precisions]
+            if self.dims is not None or dim == model.dim:
+                first += [Variant(dim, index=index, trained=dim in trained) for index in approximate.expand(self.indexes, documents, dim)]
+            for one in first:
+                found.append(one)
+                if (one.dim, one.precision, one.index) != (model.dim, "float32", "Flat"):
+                    found += [replace(one, rescore=times) for times in self.rescore]
+        return found
+
+    def _dims(self, model: Model) -> set[int]:
+        if self.dims is None:
+            return default_dims(model.dim, model.mrl_dims)
+        wanted = {model.dim if dim == "native" else dim for dim in self.dims}
+        if too_small := [dim for dim in wanted if dim < 1]:
+            raise OptionError(f"dim {min(too_small)} is not a whole number of 1 or more")
+        if too_large := [dim for dim in wanted if dim > model.dim]:
+            raise OptionError(f"dim {max(too_large)} is larger than {model}'s native {model.dim}")
+        return wanted

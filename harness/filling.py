@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness import store
+from harness.compaction import compact
 from harness.dataset import Dataset, Document, Query
 from harness.dispatch import Arrived, Remote
 from harness.embedder import Embedded, Embedder, Item, Role
@@ -50,11 +51,13 @@ def fill(ledger: Ledger, progress: Progress, spec: str, embedder: Embedder, data
         if not first:
             missing.reverse()  # not sorted the other way round: texts of one length must come in the opposite order too
         work = _Work(ledger.store, role, wanted, keys, [entry.id for entry in entries], advance)
-        if isinstance(embedder, Remote):
+        if missing and isinstance(embedder, Remote):  # what is there already needs no budget, and so no price
             images = any(wanted[position].image is not None for position in missing)
             work.fetch_all(embedder, missing, ledger.purse(embedder.model, images=images))
-        else:
+        elif missing:
             work.compute_all(embedder, missing)
+        if missing:
+            compact(ledger.store, embedder.model)
     return ledger.store.read(keys)
 
 

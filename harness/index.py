@@ -8,28 +8,22 @@ that identical vectors get identical scores wherever they stand.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import vectors
-from harness.errors import ModelError, OptionError
+from harness import gpu, vectors
+from harness.codes import PRECISIONS, Codes, Float32, Near, Rows, default_threads, import_faiss
+from harness.errors import ModelError
 
-Rows = NDArray[np.int64]
 NOTHING = -1
 """The document row where a ranking has no more documents."""
-_BLOCK = 1 << 16  # rows added to an index at once
-_RESCORE_BYTES = 32 << 20  # float64 workspace of one rescoring block
-_SUM = 4096  # terms of one sum of products
 _SCANNED, _SCANNED_DIM, _SCANS = 1 << 17, 256, 9  # the index and the searches that show how fast vectors are scanned
-_GPU_MAX_K = 2048  # FAISS: largest k of a search on a GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +43,7 @@ class Ranking:
         ``tie_order`` ``(documents,)`` gives each document's place among equal scores, lowest first. Raises
         ModelError for NaN.
         """
-        return cls.stack([_top(np.asarray(block, dtype=np.float32), np.arange(len(tie_order)), tie_order, k) for block in blocks])
+        return cls.stack([rank(np.asarray(block, dtype=np.float32), np.arange(len(tie_order)), tie_order, k) for block in blocks])
 
     @classmethod
     def stack(cls, parts: Iterable[Ranking]) -> Ranking:
@@ -65,8 +59,11 @@ def _sort_keys(scores: NDArray[np.float32], places: Rows) -> NDArray[np.uint64]:
     return (~ascending).astype(np.uint64) << np.uint64(32) | places.astype(np.uint64)
 
 
-def _top(scores: NDArray[np.float32], documents: Rows, tie_order: Rows, k: int) -> Ranking:
-    """The best k of ``scores`` ``(queries, n)`` for ``documents`` ``(n,)`` or ``(queries, n)``."""
+def rank(scores: NDArray[np.float32], documents: Rows, tie_order: Rows, k: int) -> Ranking:
+    """The best k of ``scores`` ``(queries, n)`` for ``documents`` ``(n,)`` or ``(queries, n)``; -inf means not found.
+
+    Raises ModelError for NaN.
+    """
     if np.isnan(scores).any():
         raise ModelError("a document's score is NaN")
     keys = _sort_keys(scores, tie_order[documents])
@@ -86,135 +83,102 @@ def _top(scores: NDArray[np.float32], documents: Rows, tie_order: Rows, k: int) 
     )
 
 
-def import_faiss() -> Any:
-    """Import faiss; raises OptionError with the fix where none, or both, of its two distributions are installed."""
-    both = [name for name in ("faiss-cpu", "faiss-gpu") if _installed(name)]
-    if len(both) == 2:
-        fix = "pip uninstall faiss-cpu faiss-gpu, then install bakeoff[cpu] or bakeoff[gpu]"
-        raise OptionError(f"faiss-cpu and faiss-gpu are both installed and break each other: {fix}")
-    try:
-        import faiss
-    except ImportError as error:
-        raise OptionError(f"no usable faiss ({error}): install bakeoff[cpu], or bakeoff[gpu] on Linux with CUDA 12") from error
-    return faiss
-
-
-def _installed(name: str) -> bool:
-    try:
-        distribution(name)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-def default_threads() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Index:
-    """An exact inner-product index (FAISS Flat) over unit vectors, on all GPUs where faiss has some, else on the CPU."""
+    """An exact inner-product index over unit vectors held in some precision; on GPUs where there are some and it is float32."""
 
-    def __init__(self, dim: int, threads: int | None = None) -> None:
+    def __init__(self, codes: Codes, precision: str, threads: int | None = None) -> None:
         faiss = import_faiss()
         self.threads = threads or default_threads()
         faiss.omp_set_num_threads(self.threads)
-        self._faiss = faiss
-        self._flat = faiss.IndexFlatIP(dim)
-        self._gpus = int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
-        self._fast = self._flat
+        self.codes, self.precision = codes, precision
+        self._fast = gpu.find(faiss, codes.matrix) if isinstance(codes, Float32) else None
 
     @classmethod
-    def build(cls, native: vectors.Matrix, dim: int, threads: int | None = None) -> Index:
+    def build(cls, native: vectors.Matrix, dim: int, threads: int | None = None, precision: str = "float32") -> Index:
         """Index the first ``dim`` dimensions of ``(n, native)`` stored vectors, block by block."""
-        index = cls(dim, threads)
-        for start in range(0, len(native), _BLOCK):
-            index._flat.add(vectors.truncate(native[start : start + _BLOCK], dim, first_row=start))
-        if index._gpus:
-            options = index._faiss.GpuMultipleClonerOptions()
-            options.shard = True
-            index._fast = index._faiss.index_cpu_to_all_gpus(index._flat, co=options)
-        return index
+        return cls(PRECISIONS[precision][0](native, dim), precision, threads)
 
     @property
     def size(self) -> int:
         """How many vectors it holds."""
-        return int(self._flat.ntotal)
+        return self.codes.size
 
     @property
     def nbytes(self) -> int:
         """Bytes of the vectors it searches."""
-        return self.size * int(self._flat.d) * 4
+        return self.codes.nbytes
 
     @property
     def device(self) -> str:
-        """Where it searches: ``cpu`` or ``gpu x count``."""
-        return f"gpu x {self._gpus}" if self._gpus else "cpu"
-
-    @property
-    def _matrix(self) -> vectors.Matrix:
-        """The vectors inside FAISS, ``(n, dim)``, without a copy."""
-        flat = self._faiss.rev_swig_ptr(self._flat.get_xb(), self.size * self._flat.d)
-        return np.asarray(flat, dtype=np.float32).reshape(self.size, self._flat.d)
+        """Where it searches: ``cpu``, ``gpu x count``, or what torch calls it."""
+        return self._fast.device if self._fast else "cpu"
 
     def search(self, queries: vectors.Matrix, k: int, tie_order: Rows, owner: Rows | None = None) -> Ranking:
         """Rank documents for unit query vectors ``(queries, dim)``.
 
         ``owner`` ``(n,)`` is the document row of each vector (its own by default); a document counts with its best
         vector. ``tie_order`` is over documents. More than k candidates are fetched until no unseen vector can tie
-        with the k-th document: float32 sums of ``dim`` products of unit vectors are off by at most dim * 2**-24.
+        with the k-th document.
         """
         one_each = owner is None
         owner = np.arange(self.size) if owner is None else owner
         rows = np.empty((len(queries), k), dtype=np.int64)
         scores = np.empty((len(queries), k), dtype=np.float32)
-        slack = queries.shape[1] * 2.0**-24
+        slack = self.codes.slack(queries) + (self._fast.rounding if self._fast else 0.0)
         fetch = min(self.size, k + max(16, k // 4))
-        block = max(1, (1 << 22) // max(fetch, 1))
-        pending = [np.arange(start, min(start + block, len(queries))) for start in range(0, len(queries), block)]
+        pending = _parts(np.arange(len(queries)), fetch)
         while pending:
             unsettled = []
             for some in pending:
-                near, candidates = (self._fast if fetch <= _GPU_MAX_K else self._flat).search(queries[some], fetch)
-                exact = self._rescore(queries[some], candidates)
+                near, candidates = self._near(queries[some], fetch)
+                exact = self.codes.exact(queries[some], candidates)
                 documents = owner[candidates]
                 if not one_each:
                     exact = _best_of_each(exact, documents)
-                ranking = _top(exact, documents, tie_order, k)
-                settled = (ranking.scores[:, -1] > near[:, -1] + slack) | (fetch == self.size)
+                ranking = rank(exact, documents, tie_order, k)
+                settled = (ranking.scores[:, -1] > near[:, -1] + slack[some]) | (fetch == self.size)
                 rows[some[settled]], scores[some[settled]] = ranking.rows[settled], ranking.scores[settled]
                 if not settled.all():
                     unsettled.append(some[~settled])
             fetch = min(self.size, fetch * 4)
-            width = max(1, (1 << 22) // max(fetch, 1))
-            pending = [some[at : at + width] for some in unsettled for at in range(0, len(some), width)]
+            pending = [part for some in unsettled for part in _parts(some, fetch)]
         return Ranking(rows, scores)
 
-    def _rescore(self, queries: vectors.Matrix, candidates: Rows) -> NDArray[np.float32]:
-        """Exact inner products ``(queries, c)``, each pair summed in the same order in float64, rounded to float32."""
-        matrix, (count, width) = self._matrix, candidates.shape
-        exact = np.empty((count, width), dtype=np.float32)
-        columns = max(1, min(width, _RESCORE_BYTES // (8 * queries.shape[1])))
-        lines = max(1, _RESCORE_BYTES // (8 * queries.shape[1] * columns))
-        for top in range(0, count, lines):
-            wanted = queries[top : top + lines].astype(np.float64)
-            for left in range(0, width, columns):
-                part = matrix[candidates[top : top + lines, left : left + columns]].astype(np.float64)
-                exact[top : top + lines, left : left + columns] = _products(part, wanted)
-        return exact
+    def _near(self, queries: vectors.Matrix, fetch: int) -> Near:
+        fast = self._fast if fetch <= gpu.MAX_K else None
+        return (fast or self.codes).near(queries, fetch)
+
+    def rescore(self, queries: vectors.Matrix, found: Ranking, shortlist: int, tie_order: Rows) -> Ranking:
+        """Order the first ``shortlist`` documents of a ranking anew, by these vectors; what lies behind keeps its place.
+
+        A score is a place from there on, counted downwards from -2: below any inner product of unit vectors. Each document has one vector.
+        """
+        rows, scores = found.rows[:, :shortlist], np.full(found.scores.shape, -np.inf, dtype=np.float32)
+        exact = self.codes.exact(queries, np.maximum(rows, 0))
+        best = rank(np.where(rows == NOTHING, -np.inf, exact).astype(np.float32), rows, tie_order, rows.shape[1])
+        behind = found.rows[:, shortlist:]
+        places = -2.0 - np.arange(behind.shape[1], dtype=np.float32)
+        scores[:, :shortlist], scores[:, shortlist:] = best.scores, np.where(behind == NOTHING, -np.inf, places)
+        return Ranking(np.concatenate([best.rows, behind], axis=1), scores)
+
+
+def _parts(queries: Rows, fetch: int) -> list[Rows]:
+    """Queries in parts that fit memory with so many candidates each."""
+    width = max(1, (1 << 22) // max(fetch, 1))
+    return [queries[start : start + width] for start in range(0, len(queries), width)]
 
 
 @lru_cache
-def seconds_per_gb(threads: int) -> float:
+def seconds_per_gb(threads: int, precision: str = "float32") -> float:
     """Seconds that an exact search for one query takes for each 1e9 bytes of vectors, once there are many, on this machine.
 
-    The median of searches of an index of 128 MB, less those of a small one: what a search costs however little there is.
+    The median of searches of an index of 131,072 vectors, less those of a small one: what a search costs however little there is.
     """
     rng, taken = np.random.default_rng(0), []
     for rows in (_SCANNED, 1024):
-        index = Index.build(rng.random((rows, _SCANNED_DIM), dtype=np.float32), _SCANNED_DIM, threads)
+        index = Index.build(rng.random((rows, _SCANNED_DIM), dtype=np.float32) - np.float32(0.5), _SCANNED_DIM, threads, precision)
         tie_order = np.arange(rows)
-        asked = vectors.truncate(rng.random((_SCANS, _SCANNED_DIM), dtype=np.float32), _SCANNED_DIM)
+        asked = vectors.truncate(rng.random((_SCANS, _SCANNED_DIM), dtype=np.float32) - np.float32(0.5), _SCANNED_DIM)
         seconds = []
         for row in range(_SCANS):
             began = time.perf_counter()
@@ -223,12 +187,6 @@ def seconds_per_gb(threads: int) -> float:
         taken.append((float(np.median(seconds)), index.nbytes))
     (large, many), (small, few) = taken
     return max(0.0, large - small) / (many - few) * 1e9
-
-
-def _products(documents: NDArray[np.float64], queries: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Inner products of ``(q, c, d)`` and ``(q, d)``, ``(q, c)``: einsum keeps one order of summing up to 8,192 terms."""
-    pieces = range(0, queries.shape[1], _SUM)
-    return sum((np.einsum("qcd,qd->qc", documents[..., at : at + _SUM], queries[:, at : at + _SUM]) for at in pieces), np.zeros(()))
 
 
 def _best_of_each(scores: NDArray[np.float32], documents: Rows) -> NDArray[np.float32]:

@@ -154,7 +154,8 @@ def score(judgements: Judgements, ranked: NDArray[np.integer], measures: Iterabl
     """
     if len(ranked) != len(judgements.starts) - 1:
         raise ValueError(f"{len(ranked)} rankings for {len(judgements.starts) - 1} judged queries")
-    judged = _Judged(judgements, ranked)
+    measures = list(measures)
+    judged = _Judged(judgements, ranked[:, : max((measure.cutoff for measure in measures), default=0)])  # what lies behind counts nowhere
     if not judged.relevant.all():
         raise ValueError(f"query row {int(np.argmin(judged.relevant > 0))} has no relevant document")
     return {measure: MEASURES[measure.name](judged, measure.cutoff) for measure in measures}

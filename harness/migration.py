@@ -131,14 +131,14 @@ class Migration:
 
 
 def find(board: Leaderboard, name: str) -> Result:
-    """The cell called ``model @ dim``, or the largest dimension of ``model``; raises OptionError if there is none."""
+    """The cell called ``model @ dim``, or the plain one of the largest dimension of ``model``; raises OptionError if there is none."""
     found = [result for result in board.results if name in (result.name, result.spec)]
     if not found:
         known = {result.name: result.spec for result in board.results}
         failed = "".join(f"; {one.spec} {one.status}: {one.reason}" for one in board.absences if name.startswith(one.spec))
         there = ", ".join(map(repr, known)) or "none"
         raise OptionError(f"no result for {name!r}{failed}; there is {there}{nearest(name, [*known, *known.values()])}")
-    return max(found, key=lambda result: result.dim)
+    return max(found, key=lambda result: (result.plain, result.dim))
 
 
 def locate(name: str, folder: Path | None = None) -> tuple[Result, Leaderboard]:
@@ -148,7 +148,7 @@ def locate(name: str, folder: Path | None = None) -> tuple[Result, Leaderboard]:
     """
     if (Path(name) / SUMMARY).exists():
         board = load(name)
-        best = next((result for result in board.results if not result.floor), None)
+        best = next(iter(sorted((r for r in board.results if not r.floor), key=lambda r: not r.plain)), None)
         if best is None:
             raise OptionError(f"{name}: no embedding model was measured there")
         return best, board
@@ -256,7 +256,7 @@ def _hits(result: Result, row: int, texts: Mapping[str, str]) -> tuple[Hit, ...]
 
 
 def _dims(board: Leaderboard, old: Result, new: Result, give_up: float) -> tuple[AtDim, ...]:
-    others = [result for result in board.results if result.spec == new.spec and result.identity != new.identity]
+    others = [result for result in board.results if (result.spec, result.way) == (new.spec, new.way) and result.identity != new.identity]
     cells = sorted([new, *others], key=lambda result: -result.dim)
     scores = score_matrix([old, *cells], board.headline)  # (queries, 1 + cells)
     mean, found = float(scores[:, 0].mean()), []

@@ -91,7 +91,7 @@ def missing(provider: str) -> str:
     package, variables = catalog.package(provider), catalog.keys(provider)
     steps = []
     if package and not _installed(package):
-        steps.append(f"pip install {package}")
+        steps.append(f"pip install {catalog.EXTRAS.get(package, package)}")
     if variables and keys.find(*variables, secret=False) is None:
         steps.append(f"set {' or '.join(variables)}")
     return ", ".join(steps)

@@ -23,6 +23,7 @@ Tied = dict[tuple[str, ...], NDArray[np.bool_]]
 _SMALLEST_STRATUM = 20  # queries: kinds with fewer are one stratum together
 _EQUAL = 1e-12  # means closer than this are equal
 _NO_QUERIES = "this corpus has no such queries"
+_NO_CODE = 'this corpus does not say that it is code; if it is, write tags = ["code"] into dataset.toml'
 _UNTAGGED_CODE = "this corpus names code beside other things, but no query or document has a tag that says code"
 
 
@@ -58,6 +59,8 @@ class Pick:
     runner_up: Result | None = None
     bill: Bill | None = None
     held_back: HeldBack | None = None
+    caution: str = ""
+    """That BM25 is at least as good, or a random order not shown to be worse, where that is so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class _Cost:
 
 _YEAR = _Cost(lambda bill: bill.year_usd, "{:,.2f} USD in the first year")
 _HOURS = _Cost(lambda bill: bill.embed_hours, "{time} to embed the documents")
-_BYTES = _Cost(lambda bill: None if bill.bytes is None else bill.bytes / bill.documents, "{:,.0f} bytes a document")
+_BYTES = _Cost(lambda bill: None if bill.all_bytes is None else bill.all_bytes / bill.documents, "{:,.0f} bytes a document")
 _LATENCY = _Cost(lambda bill: bill.p95_level, "p95 {:,.15g} ms")
 _MONEY = (_YEAR, _HOURS, _BYTES, _LATENCY)
 
@@ -189,10 +192,11 @@ def _pick(
     others = [*inside[1:], *(at for at in np.argsort(-means, kind="stable") if at != inside[0])]
     chosen, ranks = int(inside[0]), sorted(set(costs))
     low, high = stats.intervals(scores[:, [chosen]], strata(board, ids))[0]
+    caution = _floors(board, ids, scores[:, chosen])
     return Pick(
         task=task,
         queries=len(ids),
-        reason=_reason(aim, eligible, own, scores, len(inside), chosen, len(models)) + _floor(board, ids, float(means[chosen])),
+        reason=_reason(aim, eligible, own, scores, len(inside), chosen, len(models)) + (caution and f"; but {caution}"),
         result=eligible[chosen],
         mean=float(means[chosen]),
         low=float(low),
@@ -203,6 +207,7 @@ def _pick(
         runner_up=eligible[others[0]] if others else None,
         bill=own[chosen],
         held_back=_held_back(board, ids, models, eligible[chosen], broken),
+        caution=caution,
     )
 
 
@@ -210,7 +215,9 @@ def _few(board: Leaderboard, task: str, count: int) -> str:
     """Why a row with too few queries is not answered."""
     if count:
         return f"this corpus has only {count} such queries; {stats.FEWEST_IN_SLICE} are needed"
-    return _UNTAGGED_CODE if task == CODE and names_code(board.dataset) else _NO_QUERIES
+    if task != CODE:
+        return _NO_QUERIES
+    return _UNTAGGED_CODE if names_code(board.dataset) else _NO_CODE
 
 
 def _on(ids: Sequence[str], cells: Sequence[Result], measure: str) -> Floats:
@@ -255,11 +262,16 @@ def _held_back(
     return HeldBack(models[first], comparison, broken[models[first].identity])
 
 
-def _floor(board: Leaderboard, ids: Sequence[str], mean: float) -> str:
-    """What to add where BM25 is at least as good."""
-    floor = next((one for one in board.results if one.floor and one.spec != "random"), None)
-    alone = -1.0 if floor is None else float(_on(ids, [floor], board.headline).mean())
-    return f"; but {floor.name} reaches {alone:.3f}: use it alone or in a hybrid" if floor and alone >= mean else ""
+def _floors(board: Leaderboard, ids: Sequence[str], chosen: Floats) -> str:
+    """What to say where a floor is as good as the chosen cell, whose scores are ``(queries,)``; nothing where none is."""
+    for floor in sorted((result for result in board.results if result.floor), key=lambda result: result.spec != "random"):
+        scores = _on(ids, [floor], board.headline)[:, 0]
+        if floor.spec == "random":
+            if stats.one_sided(chosen - scores) > 1 - stats.LEVEL:
+                return f"that is not shown to be better than a random order, which reaches {scores.mean():.3f}"
+        elif scores.mean() >= chosen.mean():
+            return f"{floor.name} reaches {scores.mean():.3f}: use it alone or in a hybrid"
+    return ""
 
 
 def prices(board: Leaderboard, needs: Needs, broken: Mapping[str, Mapping[str, str]]) -> tuple[Price, ...]:
@@ -298,7 +310,7 @@ def extremes(board: Leaderboard, bills: Mapping[str, Bill]) -> tuple[Extreme, ..
         return (Extreme("Highest mean", None, "no embedding model was measured"),)
     best = cells[0]
     enough = [cell for cell in cells if cell.mean(headline) >= (1 - TOLERANCE) * best.mean(headline)]
-    smallest = min(enough, key=lambda cell: (cell.dim or best.dim, -cell.mean(headline)))
+    smallest = min([best, *(cell for cell in enough if cell.plain)], key=lambda cell: (cell.dim or best.dim, -cell.mean(headline)))
     smaller = any(cell.dim < smallest.dim for cell in cells)
     return (
         Extreme("Highest mean", best, f"{headline} {best.mean(headline):.4f}"),

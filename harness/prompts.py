@@ -2,8 +2,12 @@
 
 A wrong prompt costs up to 0.4 nDCG and gives no sign. So a model is measured on a sample of queries and documents with its own prompts
 and with others: none, the two swapped, one of them alone, and those that the known families were trained with. Another prompt is
-held to be better only if its mean is by ``LEAST`` nDCG@10 higher and that is no chance, with a family-wise error of 1 %
-(``ALPHA``): a check that stands in every run must not cry wolf in one of twenty.
+held to be better only if it ranks the relevant documents higher and that is no chance, with a family-wise error of 1 % (``ALPHA``), and
+its nDCG@10 is higher by ``LEAST`` and, at the lower end of its 95 % interval, higher at all: a check that stands in every run must
+not cry wolf in one of twenty.
+
+What is tested is the mean logarithm of the ranks, since nDCG@10 hears of nothing behind rank 10 and little is there in a sample: most
+queries tie. A rank grows about in proportion to the documents, so a sample shows the same differences of logarithms as the whole.
 """
 
 from __future__ import annotations
@@ -16,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import catalog, stats, vectors
+from harness.codes import default_threads
 from harness.dataset import Dataset
 from harness.dispatch import Remote
 from harness.embedder import Embedder, Model, Role
 from harness.errors import ModelError
 from harness.experiment import System
 from harness.filling import fill
-from harness.index import Index, default_threads
+from harness.index import Index
 from harness.ledger import Ledger
 from harness.metrics import Floats, Judgements, Measure, score
 from harness.pair import Pair
@@ -31,13 +36,14 @@ from harness.progress import Progress, Silent
 LEAST = 0.01
 """What another prompt must gain at least, in nDCG@10: less is not worth a warning, and small true gains are many."""
 ALPHA = 0.01
-"""The chance of a warning where no other prompt is better; that of one where the best is better by less than ``LEAST`` is small too."""
+"""The chance of a warning where no other prompt ranks the relevant documents higher."""
 QUERIES, DOCUMENTS = 300, 1000
 FEWEST = 20
 """With fewer queries nothing is said: even the same sign in all of them could be chance."""
 _JUDGED_OF_A_QUERY, _NEAR = 10, 10  # the most judged documents kept of a query; documents near it by BM25
 _POOL = 20_000  # documents among which BM25 looks
 _MEASURE = Measure("ndcg", 10)
+_DEEPEST = 100  # ranks behind it count as the next one
 _HEARD = 1e-5  # vectors closer than this, in every number, are the same
 _DEFAULT_TASK = "Given a web search query, retrieve relevant passages that answer the query"
 _SEARCH = "Represent this sentence for searching relevant passages: "
@@ -70,8 +76,8 @@ class Prompts(NamedTuple):
 class Trial:
     """The model with one pair of prompts: mean nDCG@10 with its 95 % interval over the sampled queries.
 
-    ``gain`` compares it with the configured prompts, and ``p`` is the one-sided p-value of a gain, adjusted for all trials
-    (Holm); both are None for the configured ones. ``same`` names the roles that this prompt changes without
+    ``gain`` compares it with the configured prompts, and ``p`` is the one-sided p-value of higher ranks of the relevant documents, adjusted
+    for all trials (Holm); both are None for the configured ones. ``same`` names the roles that this prompt changes without
     changing their vectors.
     """
 
@@ -87,7 +93,9 @@ class Trial:
     @property
     def better(self) -> bool:
         """Whether it is better than the configured prompts, beyond what chance and small differences explain."""
-        return self.gain is not None and self.p is not None and self.p <= ALPHA and self.gain.difference >= LEAST
+        if self.gain is None or self.p is None:
+            return False
+        return self.p <= ALPHA and self.gain.difference >= LEAST and self.gain.low > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,8 +283,7 @@ def compare(
     order = sorted(labels, key=lambda prompts: (prompts != own, prompts.document != own.document, prompts.document))
     bench = _Bench(spec, make, part, ledger, progress, threads or default_threads())
     measured = list(bench.measure([(prompts, labels[prompts]) for prompts in order], system))
-    scores = np.stack([one.scores for one in measured], axis=1)  # (queries, trials)
-    trials = _trials(scores, measured)
+    trials = _trials(measured)
     silent = {role for role in _ROLES if _unheard(role, own, measured)}
     best_first = sorted(trials[1:], key=lambda trial: (not trial.better, -trial.mean, trial.label))
     unheard = tuple(role for role in _ROLES if role in silent)
@@ -287,11 +294,12 @@ _ROLES: tuple[Role, ...] = ("query", "document")
 
 
 class _Measured(NamedTuple):
-    """The scores of one trial ``(queries,)``, and the roles whose vectors are as configured although the prompt is another."""
+    """The scores and heights of one trial ``(queries,)``, and the roles whose vectors are as configured although the prompt is another."""
 
     label: str
     prompts: Prompts
     scores: Floats
+    heights: Floats
     same: tuple[Role, ...]
 
 
@@ -325,12 +333,20 @@ class _Bench:
                 same.append("query")
             first.setdefault("query", queries)
             del last
-            ranking = index.search(vectors.truncate(queries, embedder.model.dim), _MEASURE.cutoff, tie_order)
-            found = score(self.part.judgements, ranking.rows, [_MEASURE])[_MEASURE]
-            yield _Measured(label, prompts, found, tuple(role for role in _ROLES if role in same))
+            asked, judged = vectors.truncate(queries, embedder.model.dim), self.part.judgements
+            rows = index.search(asked, min(_DEEPEST, index.size), tie_order).rows
+            found = score(judged, rows, [_MEASURE])[_MEASURE]
+            yield _Measured(label, prompts, found, heights(judged, rows), tuple(role for role in _ROLES if role in same))
 
     def _vectors(self, embedder: Embedder, role: Role, label: str) -> vectors.Matrix:
         return fill(self.ledger, self.progress, f"{self.spec} ({label})", embedder, self.part, role).matrix
+
+
+def heights(judged: Judgements, rows: NDArray[np.integer]) -> Floats:
+    """How high the relevant documents stand in rankings ``(queries, k)``: less their mean log rank, those not found as behind the last."""
+    grades, relevant, k = judged.grade(rows), judged.relevant(), rows.shape[1]
+    found, logs = grades > 0, np.log(np.arange(1, k + 1))
+    return np.asarray(-(found @ logs + (relevant - found.sum(axis=1)) * np.log(k + 1)) / relevant)
 
 
 def _equal(one: vectors.Matrix, other: vectors.Matrix) -> bool:
@@ -342,11 +358,13 @@ def _unheard(role: Role, own: Prompts, measured: Sequence[_Measured]) -> bool:
     return any(getattr(own, role) and not getattr(one.prompts, role) and role in one.same for one in measured)
 
 
-def _trials(scores: Floats, measured: Sequence[_Measured]) -> list[Trial]:
+def _trials(measured: Sequence[_Measured]) -> list[Trial]:
     """The trials in their order, the configured one first."""
+    scores = np.stack([one.scores for one in measured], axis=1)  # (queries, trials)
+    higher = np.stack([one.heights - measured[0].heights for one in measured[1:]])  # (trials - 1, queries)
     bounds = stats.intervals(scores)
     gains = stats.compare(scores[:, 1:], scores[:, 0])
-    p = stats.holm(np.array([stats.one_sided(column) for column in (scores[:, 1:] - scores[:, :1]).T]))
+    p = stats.holm(np.array([stats.one_sided(row) for row in higher]))
     return [
         Trial(
             one.label,

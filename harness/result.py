@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import ResultError
+from harness.files import whole_or_nothing
 from harness.metrics import UNJUDGED, Floats
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ class Cost:
     Seconds of embedding are summed over the batches as they were run, also when the vectors came from the store.
     ``search_seconds`` is for all queries in one batch. ``alone_*`` are percentiles of the seconds that one query takes
     by itself, over a sample of the queries; ``scan_seconds_per_gb`` is how much longer that gets with each 1e9 bytes more
-    in the index. ``bytes`` is what the index holds. Tokens are counted before truncation, or are what the provider's replies say
+    in the index, where that is known: of exact ones. ``bytes`` is what the index holds; ``rescore_bytes`` are those of the vectors that
+    order its shortlist anew, which may lie on disk. ``formula_bytes`` is what the index should hold by its layout.
+    Tokens are counted before truncation, or are what the provider's replies say
     was used; ``tokens`` is those of documents and queries, ``usd`` that many at the list price. ``estimated_tokens`` and
     ``estimated_usd`` are what the same texts were expected to take before anything was sent. ``requests`` is how many requests to
     the provider were ever made for this dataset; ``lost_requests`` of them had no usable reply and were made again, and
@@ -48,8 +50,11 @@ class Cost:
     alone_embed_p95: float | None = None
     alone_search_p50: float | None = None
     alone_search_p95: float | None = None
+    alone_search_p99: float | None = None
     scan_seconds_per_gb: float | None = None
     bytes: int | None = None
+    formula_bytes: int | None = None
+    rescore_bytes: int | None = None
     tokens: int | None = None
     document_tokens: int | None = None
     query_tokens: int | None = None
@@ -69,7 +74,9 @@ class Result:
     ``documents`` and ``grades`` hold one array per query, as long as its ranking; an unjudged document has grade
     ``metrics.UNJUDGED``. ``scores`` maps ``ndcg@10`` and the like to ``(queries,)`` float64. ``answer_cut`` says of each
     query whether an answer of the highest grade is longer than the model reads; None where that is not known.
-    ``identity`` is SHA-256 over all that decides the numbers.
+    ``identity`` is SHA-256 over all that decides the numbers. ``neighbours`` is the share of the first 10
+    documents of exact search over float32 vectors of the dimension that ranks (the native one after rescoring) that are found: what the
+    index loses, not the model; None for such a search itself.
     """
 
     identity: str
@@ -91,6 +98,8 @@ class Result:
     grades: tuple[NDArray[np.int32], ...]
     scores: Mapping[str, Floats]
     cost: Cost
+    rescore: int = 0
+    neighbours: float | None = None
     answer_cut: tuple[bool, ...] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
 
@@ -100,8 +109,19 @@ class Result:
 
     @property
     def name(self) -> str:
-        """Model and, for vectors, dimension, as a reader would say it."""
-        return f"{self.spec} @ {self.dim}" if self.dim else self.spec
+        """Model and, for vectors, dimension and what is not plain about the search, as a reader would say it."""
+        return f"{self.spec} @ {self.dim} {self.way}".rstrip() if self.dim else self.spec
+
+    @property
+    def way(self) -> str:
+        """Precision, index and times of rescoring, those that are not as in the plain search; empty for that."""
+        precision, index = self.precision.replace("float32", ""), "" if self.index == "Flat" else self.index
+        return " ".join(filter(None, (precision, index, f"x{self.rescore}" if self.rescore else "")))
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is an exact search over float32 vectors, without a second stage."""
+        return not self.way
 
     def mean(self, measure: str) -> float:
         """The mean over queries; raises ResultError for a measure that was not asked for."""
@@ -128,7 +148,7 @@ class Remark:
     warn: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, weakref_slot=True)
 class Leaderboard:
     """The results of one run, best first by ``headline``, and the models that have none, with the reason.
 
@@ -178,8 +198,8 @@ class Leaderboard:
 
 
 def sort_results(results: Sequence[Result], headline: str) -> tuple[Result, ...]:
-    """Best first; equal means by model and larger dimension."""
-    return tuple(sorted(results, key=lambda r: (-r.mean(headline), r.spec, -r.dim)))
+    """Best first; equal means by model, larger dimension, and the plain search first."""
+    return tuple(sorted(results, key=lambda r: (-r.mean(headline), r.spec, -r.dim, not r.plain, r.name)))
 
 
 def score_matrix(results: Sequence[Result], measure: str) -> Floats:
@@ -326,11 +346,22 @@ def _asked(result: Result, measures: Mapping[str, float]) -> Result:
 
 
 _WHOLE_NUMBERS = (
-    *("dim", "native_dim", "bytes", "tokens", "document_tokens", "query_tokens", "truncated_documents"),
+    *(
+        "dim",
+        "native_dim",
+        "rescore",
+        "bytes",
+        "formula_bytes",
+        "rescore_bytes",
+        "tokens",
+        "document_tokens",
+        "query_tokens",
+        "truncated_documents",
+    ),
     *("estimated_tokens", "requests", "lost_requests"),
 )
 _HEAD = (
-    *("identity", "model", "spec", "dim", "native_dim", "precision", "index", "trained", "floor"),
+    *("identity", "model", "spec", "dim", "native_dim", "precision", "index", "rescore", "neighbours", "trained", "floor"),
     *("device", "depth", "dataset", "fingerprint", "environment"),
 )
 
@@ -343,6 +374,8 @@ def _row(result: Result) -> dict[str, Any]:
         "trained_dim": result.trained if result.dim else None,
         "precision": result.precision if result.dim else None,
         "index": result.index if result.dim else None,
+        "rescore": result.rescore or None,
+        "neighbours": result.neighbours,
         "device": result.device,
         "floor": result.floor,
         "metrics": {measure: result.mean(measure) for measure in result.scores},
@@ -364,23 +397,3 @@ def _nullable(grades: NDArray[np.int32]) -> list[int | None]:
 
 def _sentinel(grades: Sequence[int | None]) -> NDArray[np.int32]:
     return np.array([UNJUDGED if grade is None else grade for grade in grades], dtype=np.int32)
-
-
-class whole_or_nothing:  # noqa: N801 - reads as a statement
-    """Give a path beside the target to write to; on success it takes the target's place, else it goes."""
-
-    def __init__(self, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".half-")
-        os.close(handle)
-        self.target, self.half = target, Path(name)
-
-    def __enter__(self) -> Path:
-        return self.half
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.half.chmod(0o644)
-            self.half.replace(self.target)
-        else:
-            self.half.unlink(missing_ok=True)

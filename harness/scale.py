@@ -88,7 +88,8 @@ class Needs:
 class Bill:
     """A cell's costs at the user's scale; None where something they rest on was not measured.
 
-    Bytes and seconds grow with the number of documents. ``p95_ms`` is one query alone: embedding as measured, search as
+    Bytes and seconds grow with the number of documents; ``bytes`` are those of the index in memory, ``disk_bytes`` those of the vectors
+    that a shortlist is rescored by, wherever they lie. ``p95_ms`` is one query alone: embedding as measured, search as
     measured and, for each byte more, what scanning it takes on this machine. ``embed_usd`` and ``embed_hours`` are for
     embedding all documents once, on the machine that measured; ``month_usd`` is for queries and memory.
     """
@@ -99,11 +100,17 @@ class Bill:
     embed_usd: float | None
     embed_hours: float | None
     month_usd: float | None
+    disk_bytes: float = 0.0
 
     @property
     def p95_level(self) -> float | None:
         """``p95_ms`` in two significant digits: what differs less is noise."""
         return None if self.p95_ms is None else float(f"{self.p95_ms:.1e}")
+
+    @property
+    def all_bytes(self) -> float | None:
+        """In memory and to rescore."""
+        return None if self.bytes is None else self.bytes + self.disk_bytes
 
     @property
     def year_usd(self) -> float | None:
@@ -126,6 +133,7 @@ def bill(result: Result, dataset: Mapping[str, Any], needs: Needs) -> Bill:
     return Bill(
         documents=documents,
         bytes=size,
+        disk_bytes=(cost.rescore_bytes or 0) * times,
         p95_ms=_p95(result, size),
         embed_usd=embed_usd,
         embed_hours=None if cost.document_seconds is None else cost.document_seconds * times / 3600,
@@ -183,9 +191,13 @@ def on_front(means: Sequence[float], bills: Sequence[Bill]) -> list[bool]:
 
     What was not measured counts as the worst; latencies that agree in two significant digits count as equal.
     """
-    costs = [[bill.p95_level, bill.bytes, bill.year_usd] for bill in bills]
-    points = np.array([[-mean, *(np.inf if cost is None else cost for cost in row)] for mean, row in zip(means, costs, strict=True)])
-    as_good = (points[:, None, :] <= points[None, :, :]).all(axis=2)  # (cells, cells): the first is nowhere worse than the second
+    return front([[-mean, bill.p95_level, bill.all_bytes, bill.year_usd] for mean, bill in zip(means, bills, strict=True)])
+
+
+def front(costs: Sequence[Sequence[float | None]]) -> list[bool]:
+    """Which of some points, each with its costs, no other beats: is nowhere worse than and somewhere better. None is the worst."""
+    points = np.array([[np.inf if cost is None else cost for cost in row] for row in costs])
+    as_good = (points[:, None, :] <= points[None, :, :]).all(axis=2)  # (points, points): the first is nowhere worse than the second
     better = (points[:, None, :] < points[None, :, :]).any(axis=2)
     beaten: NDArray[np.bool_] = np.asarray((as_good & better).any(axis=0))
     return [not bool(is_beaten) for is_beaten in beaten]

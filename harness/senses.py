@@ -213,7 +213,7 @@ def study_all(specs: Iterable[str], pairs: tuple[SensePair, ...], word: str | No
 def study(spec: str, embedder: object, pairs: Sequence[SensePair], shown: Sequence[Occurrence]) -> Study:
     """Study one model. Raises ModelError where it shows no token vectors, or cuts a sentence off before the word."""
     if not (isinstance(embedder, TokenEmbedder) and isinstance(embedder, Embedder)):
-        raise ModelError("shows no vectors of single tokens; models that run here do: st/, hf/, packaged/, wordllama/")
+        raise ModelError("shows no vectors of single tokens; models that run here do: st/, hf/, packaged/, wordllama/, static/, elmo/")
     embedder.prepare()
     places = {o.sentence: (o.start, o.end) for pair in pairs for o in occurrences([pair])}
     sentences = list(places)

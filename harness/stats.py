@@ -101,7 +101,7 @@ def _bootstrap_means(scores: Floats, strata: Strata | None, resamples: int, seed
     return np.concatenate([drawn[start : start + _BLOCK] @ ordered / len(scores) for start in range(0, resamples, _BLOCK)])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _draws(sizes: tuple[int, ...], resamples: int, seed: int) -> NDArray[np.uint8]:
     """How often each query is drawn, ``(resamples, sum of sizes)``, as many times from each group as it has queries.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -15,6 +16,9 @@ from harness.picks import Extreme, HeldBack, Pick, Price
 from harness.result import Leaderboard, Result, score_matrix
 from harness.scale import Bill, Needs, bill, broken, on_front
 
+_NAMED = 8  # of those tied for best; the leaderboard marks all
+_LATEST: list[tuple[weakref.ref[Leaderboard], Needs, Verdict]] = []
+"""The last verdict, for whoever asks the same again: an evaluation writes it down, and the command line shows it."""
 _QUICK = 2_000  # resamples where many small comparisons are shown side by side
 
 
@@ -101,11 +105,9 @@ class Verdict:
     duels: tuple[Duel, ...] = ()
 
     def best_cells(self) -> list[Standing]:
-        """Each model's highest standing."""
-        first: dict[str, Standing] = {}
-        for standing in self.standings:
-            first.setdefault(standing.result.spec, standing)
-        return list(first.values())
+        """Each model's highest standing in exact float32: in what else its vectors may be kept is another question."""
+        best = {result.identity for result in _models([standing.result for standing in self.standings])}
+        return [standing for standing in self.standings if standing.result.identity in best]
 
     def summary(self) -> dict[str, Any]:
         """The verdict as JSON-able values, for summary.json."""
@@ -156,10 +158,12 @@ def choose(board: Leaderboard, needs: Needs | None = None) -> Verdict:
     year and, at equal price, the least time to embed the documents here.
     """
     needs = needs or Needs()
+    if _LATEST and _LATEST[0][0]() is board and _LATEST[0][1] == needs:
+        return _LATEST[0][2]
     standings = _standings(board, needs)
     bills = {one.result.identity: one.bill for one in standings}
     lost = {one.result.identity: one.broken for one in standings}
-    return Verdict(
+    verdict = Verdict(
         headline=board.headline,
         standings=standings,
         picks=picks.picks(board, needs, bills, lost),
@@ -170,6 +174,8 @@ def choose(board: Leaderboard, needs: Needs | None = None) -> Verdict:
         extremes=picks.extremes(board, bills),
         duels=_duels(board),
     )
+    _LATEST[:] = [(weakref.ref(board), needs, verdict)]
+    return verdict
 
 
 def _standings(board: Leaderboard, needs: Needs) -> tuple[Standing, ...]:
@@ -218,10 +224,19 @@ def _slice_means(board: Leaderboard) -> tuple[SliceMeans, ...]:
     return tuple(found)
 
 
+def _models(results: Sequence[Result]) -> list[Result]:
+    """Of results, best first, the first plain one of each model; where there is none its first."""
+    first: dict[str, Result] = {}
+    for result in results:
+        if result.spec not in first or (result.plain and not first[result.spec].plain):
+            first[result.spec] = result
+    kept = {result.identity for result in first.values()}
+    return [result for result in results if result.identity in kept]
+
+
 def _duels(board: Leaderboard) -> tuple[Duel, ...]:
     """Every model against every other, each at its best cell, the better one first."""
-    specs = [result.spec for result in board.results]
-    cells = [result for at, result in enumerate(board.results) if specs.index(result.spec) == at]
+    cells = _models(board.results)
     if len(cells) < 2:
         return ()
     scores = score_matrix(cells, board.headline)
@@ -239,7 +254,8 @@ def _certainty(standings: Sequence[Standing]) -> str:
     if len(standings) < 2:
         return "Nothing was compared: fewer than two systems were measured."
     tied = [one for one in standings if one.tied]
-    names = ", ".join(one.result.name for one in tied)
+    more = f", and {len(tied) - _NAMED:,} more" if len(tied) > _NAMED + 1 else ""
+    names = ", ".join(one.result.name for one in tied[: _NAMED if more else None]) + more
     text = (
         f"Only {names} can be the best: all others are worse beyond chance."
         if len(tied) == 1

@@ -136,6 +136,15 @@ class BiLM:
             means = (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1)[:, None]
         return np.asarray(means.cpu().numpy())
 
+    def states(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """Every layer's states of each sentence's own tokens, ``(layers + 1, tokens, 2 projections)`` a sentence."""
+        import torch
+
+        with torch.inference_mode():
+            layers, lengths = self._layers(sentences)
+            every = torch.stack(layers, dim=1).cpu().numpy()  # (sentences, layers + 1, tokens + 2, 2 projections)
+        return [states[:, 1 : length - 1] for states, length in zip(every, lengths.tolist(), strict=True)]
+
     def _layers(self, sentences: Sequence[Sequence[str]]) -> tuple[list[Any], Any]:
         """Every layer's states ``(sentences, tokens + 2, 2 projections)``, and the lengths with begin and end, ``(sentences,)``."""
         import torch

@@ -9,7 +9,8 @@ official code carries the state over from one batch to the next, so that a vecto
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embedder import Embedded, Item, Model, Role, Settings, texts
+from harness.embedder import Embedded, Item, Model, Role, Settings, TokenVectors, texts
 from harness.errors import ModelError, OptionError
 from providers import _bilm
 from providers._files import content_hash, given
@@ -87,19 +88,50 @@ class ElmoEmbedder:
             tokens[row], start = lengths.sum(), start + len(text)
         return Embedded(vectors.astype(np.float32), tokens)
 
+    def layers(self) -> tuple[str, ...]:
+        """The characters' layer, which knows no neighbours, and the LSTMs."""
+        return ("input", *(str(at) for at in range(1, self._options.lstm.n_layers + 1)))
+
+    def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """Every layer's states of the words and marks of each text, whichever layer the text's own vector is made of."""
+        spans = [_spans(text) for text in texts]
+        sentences = [[text[start:end] for start, end in one] for text, found in zip(texts, spans, strict=True) for one in found]
+        states: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(sentences)
+        for batch in _batches(sentences):
+            for at, one in zip(batch, self._bilm.states([sentences[at] for at in batch]), strict=True):
+                states[at] = one
+        following, found = iter(states), []
+        for one in spans:
+            offsets = np.array([span for sentence in one for span in sentence], dtype=np.int64).reshape(-1, 2)
+            layers = [next(following) for _ in one] or [np.empty((len(self.layers()), 0, self.model.dim), dtype=np.float32)]
+            found.append(TokenVectors(offsets, np.concatenate(layers, axis=1)))
+        return found
+
     @staticmethod
     def _sentences(text: str) -> list[list[str]]:
-        return [tokens for sentence in _SENTENCE_END.split(text) if (tokens := _TOKEN.findall(sentence))]
+        return [[text[start:end] for start, end in sentence] for sentence in _spans(text)]
 
     def _means(self, sentences: list[list[str]]) -> NDArray[np.float64]:
-        """The mean vector of each sentence's tokens, ``(sentences, dim)``; sentences of like length are read together."""
-        order = sorted(range(len(sentences)), key=lambda at: len(sentences[at]))
-        means, start = np.empty((len(sentences), self.model.dim)), 0
-        while start < len(order):
-            end = start + 1
-            while end < len(order) and (end + 1 - start) * len(sentences[order[end]]) <= TOKENS_A_BATCH:
-                end += 1
-            batch = order[start:end]
+        """The mean vector of each sentence's tokens, ``(sentences, dim)``."""
+        means = np.empty((len(sentences), self.model.dim))
+        for batch in _batches(sentences):
             means[batch] = self._bilm.means([sentences[at] for at in batch], self._layer)
-            start = end
         return means
+
+
+def _spans(text: str) -> list[list[tuple[int, int]]]:
+    """Each sentence's tokens, by the characters that they begin at and end before."""
+    ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
+    return [tokens for start, end in pairwise(ends) if (tokens := [match.span() for match in _TOKEN.finditer(text, start, end)])]
+
+
+def _batches(sentences: list[list[str]]) -> Iterator[list[int]]:
+    """Sentences of like length together, as many as have TOKENS_A_BATCH tokens with their padding."""
+    order = sorted(range(len(sentences)), key=lambda at: len(sentences[at]))
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and (end + 1 - start) * len(sentences[order[end]]) <= TOKENS_A_BATCH:
+            end += 1
+        yield order[start:end]
+        start = end

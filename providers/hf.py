@@ -1,4 +1,4 @@
-"""``hf/<hub id or folder>``: any text model of transformers, with the pooling, the layer and the instruction that you name.
+"""``hf/<hub id or folder>``: any text model of transformers, with the pooling, the layer and the instruction that you name; BLIP-2.
 
 Token vectors become one vector here, so that families without a sentence-transformers folder, decoders and plain language models
 can be measured too. What identifies the model is read from its small JSON files: a run whose vectors are all in the store loads neither
@@ -11,13 +11,14 @@ import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embedder import Embedded, Item, Model, Pooling, Role, Settings, TokenVectors, texts
+from harness.embedder import Embedded, Embedder, Item, Model, Pooling, Role, Settings, TokenVectors, texts
 from harness.errors import ModelError, OptionError
-from providers import _compute, _engine, _hidden, _hub, _openvino, _pool
+from providers import _compute, _engine, _hidden, _hub, _openvino, _pool, _towers
 from providers._hub import Source, json_file
 
 SETTINGS = (
@@ -30,6 +31,7 @@ SETTINGS = (
     "layer",
     "bidirectional",
     "dim",
+    "text_tower",
     "device",
     "compute",
     "engine",
@@ -39,11 +41,16 @@ SETTINGS = (
 _WIDTH = ("hidden_size", "d_model", "n_embd", "dim")
 _DEPTH = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 """config.json's words for one thing: those of BERT, T5, GPT-2 and DistilBERT."""
+_LOADED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+"""Weights in use: embedders that differ in prompts, cutting, layer or pooling share them. Tokenizers are not: prompts add words to them."""
 
 
-def load(name: str, settings: Settings) -> TransformersEmbedder:
+def load(name: str, settings: Settings) -> Embedder:
     """``name`` is a folder (``hf/./models/mine``, ``hf//abs/path``) or a hub id (``hf/org/name``)."""
-    return TransformersEmbedder(_hub.find("hf", name, settings), settings)
+    source = _hub.find("hf", name, settings)
+    if settings.text_tower or json_file(source.folder / "config.json").get("model_type") == _towers.BLIP2:
+        return _towers.load(source, settings)
+    return TransformersEmbedder(source, settings)
 
 
 class TransformersEmbedder:
@@ -126,28 +133,38 @@ class TransformersEmbedder:
 
     def _load(self) -> None:
         import torch
-        from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+        from transformers import AutoTokenizer
 
         chosen, where = self._settings, self._source.where
         pinned = {"revision": self._source.commit, "trust_remote_code": chosen.trust_remote_code, "code_revision": chosen.code_revision}
+        device = chosen.device or ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        key = (where, self.model.revision, device, chosen.bidirectional, self._pooling == "own", *self._how, *pinned.values())
         with _hub.loading(unused=() if self._pooling == "own" else ("pooler.",)):
-            config = AutoConfig.from_pretrained(where, **pinned)
-            config.use_cache = False
-            if chosen.bidirectional:
-                config.is_causal = False  # transformers' masks heed it: masking_utils.create_causal_mask
-            halved = bool(getattr(config, "is_encoder_decoder", False))  # of T5 and its like only the encoder is wanted
-            kind = AutoModelForTextEncoding if halved and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
-            model = kind.from_pretrained(where, config=config, dtype=torch.float32, **pinned)
-            if halved and hasattr(model, "decoder"):
-                model = model.get_encoder()
+            self._model = _LOADED.get(key)
+            self._compute = "float32" if self._model is None or "engine" in dict(self._how) else dict(self._how)["compute"]
+            if self._model is None:
+                self._model = _LOADED[key] = self._weights(pinned).to(device).eval()
             self._tokenizer = AutoTokenizer.from_pretrained(where, **pinned)
         if self._wants_end and (file := self._source.folder / "tokenizer.json").is_file():
             self._tokenizer.backend_tokenizer.post_processor = _read(file).post_processor  # transformers 5 may have dropped the first token
         self._keep_whole()
         last = self._tokenizer(["a"])["input_ids"][0][-1]
         self._end = [self._tokenizer.eos_token_id] if self._wants_end and last != self._tokenizer.eos_token_id else []
-        device = chosen.device or ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
-        self._model, self._compute, self._budget = model.to(device).eval(), "float32", _engine.Budget.of(device.partition(":")[0])
+        self._budget = _engine.Budget.of(device.partition(":")[0])
+
+    def _weights(self, pinned: dict[str, Any]) -> Any:
+        import torch
+        from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding
+
+        where = self._source.where
+        config = AutoConfig.from_pretrained(where, **pinned)
+        config.use_cache = False
+        if self._settings.bidirectional:
+            config.is_causal = False  # transformers' masks heed it: masking_utils.create_causal_mask
+        halved = bool(getattr(config, "is_encoder_decoder", False))  # of T5 and its like only the encoder is wanted
+        kind = AutoModelForTextEncoding if halved and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+        model = kind.from_pretrained(where, config=config, dtype=torch.float32, **pinned)
+        return model.get_encoder() if halved and hasattr(model, "decoder") else model
 
     def _keep_whole(self) -> None:
         """Words of a prompt like ``<encoder-only>`` that are entries of the vocabulary are no text to be split (UniXcoder)."""

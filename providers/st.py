@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from harness import images
 from harness.embedder import Embedded, Item, Model, Role, Settings, TokenVectors, texts
 from harness.errors import ModelError, OptionError
-from providers import _compute, _hidden, _hub
+from providers import _compute, _hidden, _hub, _siglip
 from providers._hub import TOKENS_A_BATCH, Source, json_file
 from providers._pipeline import Pipeline
 
@@ -100,6 +100,7 @@ class SentenceTransformerEmbedder:
                 *((("task", settings.task),) if settings.task else ()),
                 *((images.READ_AS, images.BOTH) if facts.images else ()),
                 *self._padding(facts),
+                *((_siglip.LOWER,) if _siglip.lowers(folder) else ()),
             ),
             **settings.facts() | {"tokenizer": facts.tokenizer},
         )
@@ -123,6 +124,7 @@ class SentenceTransformerEmbedder:
         self._pipeline = self._pipeline or _LOADED.get(key)
         if self._pipeline is not None:
             return self._pipeline
+        _siglip.check(self._source.folder)
         from sentence_transformers import SentenceTransformer
 
         with _hub.loading(unused=("pooler.",)):
@@ -136,6 +138,8 @@ class SentenceTransformerEmbedder:
             )
         if limit := chosen.max_tokens or _facts(self._source.folder).max_tokens:
             model.max_seq_length = limit
+        if _siglip.lowers(self._source.folder):
+            _siglip.lower(model.tokenizer)
         self._pipeline = _LOADED[key] = Pipeline(model.eval(), self._how)
         return self._pipeline
 
@@ -174,6 +178,9 @@ class SentenceTransformerEmbedder:
         model = pipeline.model
         if "message" in model.modalities or any(isinstance(one, tuple) for one in model.modalities):
             raise ModelError("joins text and image in a way of its own, which is not supported yet; models with two towers are, as CLIP")
+
+        if "image" not in model.modalities:
+            raise ModelError("has an image tower, but the module it is loaded by tells sentence-transformers that it reads texts only")
 
         def vectors(some: list[Any]) -> NDArray[Any]:
             how = {"prompt": "", "batch_size": self.batch, "show_progress_bar": False, "convert_to_tensor": True}

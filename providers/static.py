@@ -16,7 +16,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from harness.embedder import Embedded, Item, Model, Role, Settings, texts
+from harness.embedder import Embedded, Item, Model, Role, Settings, TokenVectors, texts
 from harness.errors import OptionError
 from providers import _words
 from providers._files import content_hash, given
@@ -78,30 +78,57 @@ class StaticEmbedder:
         mean = weights @ self._table[rows] / max(1, len(rows))  # (words,) @ (words, dim); the paper divides by words, not by weights
         return np.asarray(mean if mean.any() else signs(text, self.model.dim))
 
+    def layers(self) -> tuple[str, ...]:
+        """One: a word has the same vector wherever it stands."""
+        return ("static",)
+
+    def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """The weighted vectors of the known words that each text is the mean of."""
+        found = []
+        for text in texts:
+            places = list(self._places(text))
+            rows = [row for row, _, _ in places]
+            vectors = self._table[rows] * self._weights[rows, None]  # (words, dim)
+            offsets = np.array([(start, end) for _, start, end in places], dtype=np.int64).reshape(-1, 2)
+            found.append(TokenVectors(offsets, vectors.astype(np.float32)[None]))
+        return found
+
     def _known(self, text: str) -> list[int]:
         """Rows of the words of a text, in its order."""
-        return [row for word in _WORD.findall(text) for row in self._rows(word)]
+        rows: list[int] = []
+        for word in _WORD.findall(text):
+            if (row := self._words.get(word)) is not None:  # the short way, which most words take
+                rows.append(row)
+            else:
+                rows += [row for row, _, _ in self._rows(word, 0)]
+        return rows
 
-    def _rows(self, word: str) -> Iterator[int]:
+    def _places(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """The row of each known word, and the characters that it begins at and ends before."""
+        for match in _WORD.finditer(text):
+            yield from self._rows(match[0], match.start())
+
+    def _rows(self, word: str, start: int) -> Iterator[tuple[int, int, int]]:
         for form in (word, word.lower(), word.lower().replace("’", "'")):
             if form in self._words:
-                yield self._words[form]
+                yield self._words[form], start, start + len(word)
                 return
         parts = _JOINT.split(word)
         if len(parts) > 1:
             for part in parts:
-                yield from self._rows(part)
+                yield from self._rows(part, start)
+                start += len(part) + 1
         elif _CJK.search(word):
-            yield from self._longest(word)
+            yield from self._longest(word, start)
 
-    def _longest(self, run: str) -> Iterator[int]:
+    def _longest(self, run: str, before: int) -> Iterator[tuple[int, int, int]]:
         """Cut a run without blanks from its left into the longest words there are."""
         start = 0
         while start < len(run):
             pieces = (run[start:end] for end in range(min(len(run), start + _LONGEST), start, -1))
             piece = next((piece for piece in pieces if piece in self._words), None)
             if piece is not None:
-                yield self._words[piece]
+                yield self._words[piece], before + start, before + start + len(piece)
             start += len(piece or "x")
 
 

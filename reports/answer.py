@@ -31,9 +31,10 @@ def _words(pick: Pick, verdict: Verdict) -> str:
     """What follows the name of the model."""
     assert pick.bill is not None, "a pick with a result has a bill"
     interval = f"{pick.low:.3f} to {pick.high:.3f}{', a rough one' if pick.rough else ''}"
+    caution = [f"But {pick.caution}."] if pick.caution else []
     return (
         f"On {pick.queries:,} queries it reaches {verdict.headline} {pick.mean:.3f} (95 % interval {interval});"
-        f" on queries it has not seen, expect {pick.expected:.3f}. {' '.join([_costs(pick.bill), *choosing.held_back(verdict)])}"
+        f" on queries it has not seen, expect {pick.expected:.3f}. {' '.join([*caution, _costs(pick.bill), *choosing.held_back(verdict)])}"
     )
 
 

@@ -65,8 +65,9 @@ def usd_a_million(bill: Bill) -> str:
 
 
 def bytes_each(bill: Bill) -> str:
-    """Bytes of the index a document."""
-    return NOTHING if bill.bytes is None else f"{bill.bytes / bill.documents:,.0f}"
+    """Bytes of the index a document, and of the vectors that its shortlists are rescored by."""
+    beside = f" (+ {bill.disk_bytes / bill.documents:,.0f} to rescore)" if bill.disk_bytes else ""
+    return NOTHING if bill.bytes is None else f"{bill.bytes / bill.documents:,.0f}{beside}"
 
 
 def p95(bill: Bill) -> str:

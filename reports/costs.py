@@ -19,14 +19,24 @@ _UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def costs(verdict: Verdict) -> list[dict[str, Any]]:
-    """A line for each model's best cell and for every cell that was picked, best first."""
+    """A line for each cell that is shown."""
+    picked = _picked(verdict)
+    return [_line(one, picked.get(one.result.identity, [])) for one in shown(verdict)]
+
+
+def shown(verdict: Verdict) -> list[Standing]:
+    """Each model's best cell and every cell that was picked, best first."""
+    chosen = {one.result.identity for one in verdict.best_cells()} | _picked(verdict).keys()
+    return [one for one in verdict.standings if one.result.identity in chosen]
+
+
+def _picked(verdict: Verdict) -> dict[str, list[str]]:
+    """By identity, the rows of the table that a cell was picked for."""
     picked: dict[str, list[str]] = {}
     for pick in verdict.picks:
         if pick.result is not None:
             picked.setdefault(pick.result.identity, []).append(pick.task)
-    best = {one.result.identity for one in verdict.best_cells()}
-    shown = [one for one in verdict.standings if one.result.identity in best | picked.keys()]
-    return [_line(one, picked.get(one.result.identity, [])) for one in shown]
+    return picked
 
 
 def _line(one: Standing, tasks: list[str]) -> dict[str, Any]:
@@ -99,9 +109,9 @@ def reproduce(board: Leaderboard, verdict: Verdict) -> dict[str, Any]:
         words.append(f"--metric {','.join(board.results[0].scores)}")
     cells: dict[str, list[Result]] = {}
     for result in sorted(board.results, key=lambda one: -one.dim):
-        if result.dim:
+        if result.dim and result.dim not in (one.dim for one in cells.get(result.spec, ())):
             cells.setdefault(result.spec, []).append(result)
-    command = [*words, *_dims(list(cells.values())), *_options(verdict.needs)]
+    command = [*words, *_dims(list(cells.values())), *_ways(board.results), *_options(verdict.needs)]
     dims = {spec: ", ".join(str(one.dim) for one in found) for spec, found in cells.items()}
     return {"command": " \\\n  ".join(command), "dims": dims}
 
@@ -114,6 +124,18 @@ def _dims(models: Sequence[Sequence[Result]]) -> list[str]:
     words = {tuple("native" if one.dim == one.native_dim else str(one.dim) for one in cells) for cells in models}
     shared = next((found.pop() for found in (numbers, words) if len(found) == 1), None)
     return [f"--dims {','.join(shared)}"] if shared else []
+
+
+def _ways(cells: Sequence[Result]) -> list[str]:
+    """The options that measure these precisions, rescoring depths and indexes."""
+    precisions = list(dict.fromkeys(one.precision for one in cells if one.dim and one.precision != "float32"))
+    times = sorted({one.rescore for one in cells if one.rescore})
+    indexes = dict.fromkeys(one.index for one in cells if one.dim and one.index != "Flat")
+    return [
+        *([f"--precision {','.join(precisions)}"] if precisions else []),
+        *([f"--rescore {','.join(map(str, times))}"] if times else []),
+        *(f"--index {shlex.quote(index)}" for index in indexes),
+    ]
 
 
 def _options(needs: Needs) -> list[str]:

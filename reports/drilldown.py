@@ -66,7 +66,9 @@ def _cells(verdict: Verdict, every_cell: bool) -> tuple[list[Result], int]:
     if verdict.picks and verdict.picks[0].result is not None:
         picked = verdict.picks[0].result
         best = {picked.identity: picked} | best
+    chosen = {pick.result.identity for pick in verdict.picks if pick.result}
     others = [one.result for one in verdict.standings if one.result.identity not in best]
+    others = [one for one in others if one.plain or one.identity in chosen]
     return [*best.values(), *(others if every_cell or not best else [])], len(best) or len(others)
 
 

@@ -74,13 +74,12 @@ def _notes(board: Leaderboard, verdict: Verdict, failed: set[str]) -> list[Note]
     twice, one, left = (facts.get(name) for name in ("duplicate_documents", "queries_with_one_relevant", "queries_left_out"))
     notes = [*_unjudged(verdict), _unanswered(failed, queries, verdict)]
     if one is not None:
-        notes.append(
-            Note(
-                f"{one:,} of {queries:,}",
-                "queries have only one relevant document",
-                "Their score hangs on a single hit, so it jumps; judge more documents for them if you can.",
-            )
+        text = (
+            "Their score hangs on a single hit, so it jumps; judge more documents for them if you can."
+            if one
+            else "No score hangs on a single hit."
         )
+        notes.append(Note(f"{one:,} of {queries:,}", "queries have only one relevant document", text))
     if twice is not None:
         text = "A copy of a relevant document is a miss unless it was judged too." if twice else "No hit is lost to an unjudged copy."
         notes.append(Note(f"{twice:,}", "documents have the text of another", text, twice > _MANY * facts["documents"]))

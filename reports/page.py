@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.result import Leaderboard
 from harness.verdict import Verdict
-from reports import answer, costs, drilldown, health, plots, standings
+from reports import answer, costs, drilldown, health, plots, smaller, standings
 from reports.embed import script_json, template
 from reports.table import NOTHING
 
@@ -49,6 +49,10 @@ def _context(board: Leaderboard, verdict: Verdict) -> dict[str, Any]:
         "heat": standings.heat(verdict),
         "duels": standings.duels(verdict),
         "health": health.health(board, verdict),
+        "smaller": smaller.smaller(board),
+        "smaller_headings": smaller.HEADINGS,
+        "scaled": smaller.scaled(board, verdict),
+        "scales": [times * board.dataset["documents"] for times in smaller.SCALES],
         "costs": costs.costs(verdict),
         "paid": costs.paid(board),
         "paid_headings": costs.PAID,

@@ -26,7 +26,7 @@ def by_dimension(board: Leaderboard) -> Plot | None:
     """The headline measure against the dimension, a line per model and a dashed line per floor; None without vectors."""
     lines: dict[str, list[Result]] = {}
     for result in board.results:
-        if result.dim:
+        if result.dim and result.plain:
             lines.setdefault(result.spec, []).append(result)
     if not lines:
         return None
@@ -112,7 +112,7 @@ def _prices(cells: Sequence[Standing]) -> list[_Price]:
 
 
 def _bytes_each(bill: Bill) -> float | None:
-    return None if bill.bytes is None else bill.bytes / bill.documents
+    return None if bill.all_bytes is None else bill.all_bytes / bill.documents
 
 
 def latency(verdict: Verdict) -> Plot | None:
@@ -158,7 +158,7 @@ def _bars(axes: Any, at: int, cell: Result) -> None:
 
 
 def _short(result: Result) -> str:
-    return f"{result.dim}" + ("" if result.precision == "float32" else f" {result.precision}")
+    return f"{result.dim} {result.way}".rstrip()
 
 
 def _floors(axes: Any, board: Leaderboard, *, named: bool) -> None:

@@ -13,7 +13,7 @@ INTERVAL = "95 %"
 _NAMED_COLUMNS = 6  # more columns of models are headed by a number, that of the model's row
 _SPOKEN = {"=": "tied for best", "◆": "on the Pareto front"}
 _MARKS = frozenset((TIED, FRONT))
-_TEXTS = frozenset((EXCLUDED, "model", "licence"))
+_TEXTS = frozenset((EXCLUDED, "model", "kept as", "licence"))
 """Columns of words, which stand to the left."""
 
 

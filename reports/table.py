@@ -42,6 +42,7 @@ def columns(board: Leaderboard, verdict: Verdict) -> list[Column]:
     return [
         Column("model", "provider/model", lambda r: r.spec),
         Column("dim", "dimensions kept; * the model was not trained to be cut here", _dim),
+        *_ways(board),
         _measure(board.headline),
         Column(
             "95 %",
@@ -69,6 +70,18 @@ def columns(board: Leaderboard, verdict: Verdict) -> list[Column]:
         Column("MB", "megabytes of vectors in the index", lambda r: None if r.cost.bytes is None else r.cost.bytes / 1e6),
         *([Column("USD", "price of embedding this corpus and its queries", lambda r: r.cost.usd)] if priced else []),
         Column("licence", "licence of the weights", lambda r: r.model.get("licence", "")),
+    ]
+
+
+def _ways(board: Leaderboard) -> list[Column]:
+    """How vectors are kept and searched, where that is not the same everywhere."""
+    if all(result.plain for result in board.results):
+        return []
+    way = "how vectors are kept and searched: precision, index, xN for shortlists of N times the cut-off that native vectors put in order"
+    near = "share of the first 10 of exact float32 search that is found: what the index loses, not the model"
+    return [
+        Column("kept as", f"{way}; empty is exact float32", lambda r: r.way),
+        Column("neighbours", near, lambda r: r.neighbours, 3),
     ]
 
 

@@ -137,6 +137,13 @@ def test_half_a_surrogate_pair_in_a_query_keeps_nobody_from_saving(tmp_path: Pat
     assert read(tmp_path / "b.json").queries["q0"] == "half ? a sign"
 
 
+def test_without_a_name_the_best_plain_cell_is_saved(tmp_path: Path) -> None:
+    board = made()
+    plain = next(one for one in board.results if not one.floor)
+    better = replace(plain, identity="8", precision="int8")
+    assert save_baseline(replace(board, results=(better, *board.results)), tmp_path / "b.json") == [plain.name]
+
+
 def test_a_baseline_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match=r"b.json: cannot be written \(.*name another file"):

@@ -270,13 +270,14 @@ def test_the_fallen_queries_are_those_of_the_first_broken_rule(board: Leaderboar
 
 
 def test_a_model_or_an_index_that_is_no_longer_as_saved_is_noted(board: Leaderboard, tmp_path: Path) -> None:
-    save_baseline(board, tmp_path / "b.json", ["hash/256 @ 256", "hash/256 @ 64"])
+    save_baseline(board, tmp_path / "b.json", ["hash/256 @ 256"])
     model = {"revision": "def", "query_prompt": "query: ", "pooling": "mean", "max_tokens": 512}
     now = [replace(r, model={**r.model, **model}, index="HNSW", precision="int8") for r in board.results]
-    report = check(replace(board, results=tuple(now)), tmp_path / "b.json")
+    report = check(replace(board, results=tuple(now)), tmp_path / "b.json", cell="hash/256 @ 256 int8 HNSW")
     revision = board.results[0].model["revision"]
     assert not report.regressed
     assert report.notes == (
+        "hash/256 @ 256 int8 HNSW is compared with hash/256 @ 256",
         f"hash/256: index {board.results[0].index} -> HNSW",
         "hash/256: precision float32 -> int8",
         f"hash/256: revision {revision} -> def",

@@ -55,6 +55,13 @@ def written(board: Leaderboard, needs: Needs | None = None) -> str:
     return choosing.markdown(board, choose(board, needs))
 
 
+def test_the_answer_says_at_once_that_words_do_as_well() -> None:
+    behind = leaderboard(cell("m/best", SCORES), cell("bm25", SCORES + 0.05))
+    said = f"But bm25 reaches {SCORES.mean() + 0.05:.3f}: use it alone or in a hybrid."
+    assert said in answer.answer(behind, choose(behind))["words"]
+    assert "But" not in answer.answer(board(), choose(board()))["words"]
+
+
 def test_the_table_has_a_row_per_pick_and_the_numbers_of_the_verdict() -> None:
     made = board()
     table, firsts = tables(written(made))

@@ -206,3 +206,9 @@ def test_make_check_regression_checks_the_very_run_it_made() -> None:
         '.venv/bin/bakeoff eval "some folder" --model "hash/32" --model "bm25" --out out/check-regression',
         '.venv/bin/bakeoff check out/check-regression --baseline "b.json"',
     ]
+
+
+@pytest.mark.parametrize("module", ["harness", "harness.cli"])
+def test_neither_module_does_nothing_when_it_is_run(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: bakeoff [OPTIONS] COMMAND")

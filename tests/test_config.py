@@ -25,7 +25,7 @@ from harness.scale import Needs
 Leaf = tuple[tuple[str, ...], click.Command]
 
 SAMPLES: list[tuple[type, Any, Any, str, Any]] = [  # type of parameter; in the file, as it arrives; on the command line, likewise
-    (config.Dims, [64, "native"], "64,native", "32", "32"),
+    (config.Listed, [64, "native"], "64,native", "32", "32"),
     (config.Measures, "ndcg@7", "ndcg@7", "mrr@5", "mrr@5"),
     (click.types.BoolParamType, True, True, "", False),
     (click.types.IntParamType, 3, 3, "4", 4),
@@ -34,6 +34,10 @@ SAMPLES: list[tuple[type, Any, Any, str, Any]] = [  # type of parameter; in the 
     (click.Path, "in/file", Path("in/file"), "on/line", Path("on/line")),
     (click.ParamType, "file", "file", "line", "line"),
 ]
+LISTED: dict[str, tuple[Any, Any, str, Any]] = {
+    "parse_precisions": (["float32", "int8"], "float32,int8", "binary", "float32,binary"),
+    "parse_rescore": ([4, 2], "2,4", "10", "10"),
+}
 
 
 def leaves(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[Leaf]:
@@ -52,6 +56,8 @@ NEEDY = [pytest.param(words, command, id=words[-1]) for words, command in leaves
 
 def sample(param: click.Parameter) -> tuple[Any, Any, str, Any]:
     _, written, arrives, word, other = next(row for row in SAMPLES if isinstance(param.type, row[0]))
+    if isinstance(param.type, config.Listed) and param.type.read != "parse_dims":
+        written, arrives, word, other = LISTED[param.type.read]
     return ([written], (arrives,), word, (other,)) if param.multiple else (written, arrives, word, other)
 
 
@@ -156,7 +162,7 @@ def test_eval_and_show_pass_the_needs_on(tiny: Dataset, tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[evl]", "bakeoff.toml: unknown table 'evl'; known: eval, plan, prompts, show, baseline, check"),
+        ("[evl]", "bakeoff.toml: unknown table 'evl'; known: eval, plan, check, diff, prompts, show, baseline"),
         ("[evl]", "needs, rule - did you mean 'eval'?"),
         ("[ned]", "did you mean 'needs'?"),
         ("[rules]", "did you mean 'rule'?"),

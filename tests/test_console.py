@@ -54,4 +54,4 @@ def test_a_row_of_the_choice_has_all_that_choosing_md_has(capsys: pytest.Capture
 
 def test_a_row_without_an_answer_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(leaderboard(cell("m/a", SCORES)), Needs(), capsys)
-    assert row_of("Code search", text) == ["Code search", "nothing", "–", "", "this corpus has no such queries"]
+    assert row_of("Multilingual", text) == ["Multilingual", "nothing", "–", "", "this corpus has no such queries"]

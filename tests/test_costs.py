@@ -12,13 +12,14 @@ from conftest import make_dataset
 
 import harness
 import reports
-from harness import filling, runner
+from harness import cells, filling, measuring
 from harness.dataset import Dataset, Document, Query
 from harness.embedder import Embedded, Item, Role, Settings
-from harness.experiment import Variant
+from harness.experiment import Grid
 from harness.ledger import Ledger
+from harness.metrics import Measure
 from harness.progress import Silent
-from harness.result import Cost
+from harness.result import Cost, Result
 from harness.store import Stored, VectorStore
 from providers.hash import HashEmbedder
 
@@ -61,11 +62,16 @@ def test_half_of_a_few_queries_are_embedded_alone_and_the_others_together(tiny: 
 
 
 def search_cost(dataset: Dataset, tmp_path: Path, documents: Stored, queries: Stored, monkeypatch: pytest.MonkeyPatch) -> Cost:
-    monkeypatch.setattr(runner, "seconds_per_gb", lambda _threads: 1.5)
-    store = VectorStore(tmp_path / "s")
-    run = runner._Run(dataset, store, (), None, 10, 1, None, force=False, progress=Silent(), ledger=Ledger(store, "tiny"))
-    vectors = runner._Vectors(documents, queries, documents.tokens, {})
-    return runner._search(run, HashEmbedder(8, Settings()).model, Variant(dim=8, trained=True), vectors)[1]
+    monkeypatch.setattr(cells, "seconds_per_gb", lambda _threads, _precision: 1.5)
+    store, measure = VectorStore(tmp_path / "s"), Measure("ndcg", 10)
+    run = measuring.Run(
+        dataset, store, (measure,), Grid(dims=[8]), 10, 1, None, force=False, progress=Silent(), ledger=Ledger(store, "tiny")
+    )
+    one = measuring.ModelRun(run, "hash/8", HashEmbedder(8, Settings()))
+    one.__dict__["_vectors"] = measuring._Vectors(documents, queries, documents.tokens, {})
+    (cell,) = one.cells()
+    assert isinstance(cell, Result)
+    return cell.cost
 
 
 def stored(rows: int, seconds: list[float], tokens: list[int], alone: list[bool]) -> Stored:

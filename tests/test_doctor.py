@@ -17,7 +17,7 @@ from test_architecture import HEAVY
 from test_extensions import HASH, Install, install  # noqa: F401 - a fixture
 
 import harness.keys
-from harness import catalog, doctor, index, models
+from harness import catalog, codes, doctor, models
 from harness.cli import main
 from harness.doctor import Fact
 from harness.errors import OptionError
@@ -64,7 +64,7 @@ def test_a_whole_machine_can_run_and_says_a_fact_a_line() -> None:
     said = dict(line.split(": ", 1) for line in lines)
     assert said["python"].startswith(".".join(map(str, sys.version_info[:3])))
     assert said["faiss"].startswith("faiss-")
-    assert said["cores"] == f"{index.default_threads()} of {os.cpu_count()} may be used"
+    assert said["cores"] == f"{codes.default_threads()} of {os.cpu_count()} may be used"
     assert "models of wordllama" in said
 
 
@@ -95,7 +95,7 @@ def test_torch_is_imported_only_to_ask_for_devices() -> None:
 
 
 def test_both_builds_of_faiss_are_a_conflict_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "_installed", lambda name: True)
+    monkeypatch.setattr(codes, "_installed", lambda name: True)
     done = run()
     assert done.exit_code == 1
     assert (
@@ -108,7 +108,7 @@ def test_no_faiss_is_said_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> None:
         raise OptionError("no usable faiss (No module named 'faiss'): install bakeoff[cpu], or bakeoff[gpu] on Linux with CUDA 12")
 
-    monkeypatch.setattr(index, "import_faiss", none)
+    monkeypatch.setattr(codes, "import_faiss", none)
     fact = facts()["faiss"]
     assert fact.line() == "faiss: no usable faiss (No module named 'faiss') -> install bakeoff[cpu], or bakeoff[gpu] on Linux with CUDA 12"
     assert fact.stops

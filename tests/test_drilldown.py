@@ -166,3 +166,16 @@ def test_what_is_too_large_gets_a_page_of_its_own(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     assert "queries.html" not in reports.write(made(), tmp_path)
     assert not (tmp_path / "queries.html").exists()
+
+
+@needs_chromium
+def test_arabic_is_read_from_the_right_beside_ids_from_the_left(board: Leaderboard, tmp_path: Path) -> None:
+    texts = {"documents": dict.fromkeys(board.documents, "لم يتخلى فريق"), "queries": board.queries | {"q1": "كم نقطة تخلى"}}
+    with opened(reports.write(replace(board, **texts), tmp_path)["leaderboard.html"]) as reader:
+        reader.get_by_label("Order").select_option("given")
+        reader.locator(".query summary").nth(1).click()
+        ways = {
+            place: reader.locator(place).evaluate_all("found => [...new Set(found.map(one => getComputedStyle(one).direction))]")
+            for place in (".hits .text", ".hits .id", "details[open] .asked", "details:not([open]) .asked")
+        }
+    assert ways == {".hits .text": ["rtl"], ".hits .id": ["ltr"], "details[open] .asked": ["rtl"], "details:not([open]) .asked": ["ltr"]}

@@ -9,9 +9,10 @@ import re
 import numpy as np
 import pytest
 from loaders import OPTIONS, elmo_folder
+from test_senses import LEANING
 
-from harness import catalog
-from harness.embedder import Item
+from harness import catalog, senses
+from harness.embedder import Item, TokenEmbedder
 from harness.errors import ModelError, OptionError
 
 TEXT = "The cat's tail is short. Is it a Manx? Ökologisch!"
@@ -104,6 +105,30 @@ def test_every_layer_is_what_the_equations_give(tmp_path, options):
     np.testing.assert_allclose(found.vectors[1], layers.mean(axis=(0, 1)), rtol=1e-4, atol=1e-5)
     assert found.tokens.tolist()[1] == sum(map(len, SENTENCES))
     assert not np.allclose(layers[0].mean(axis=0), layers[1].mean(axis=0), atol=0.1)
+
+
+def test_token_vectors_are_every_layers_states_at_the_characters_of_their_words(tmp_path):
+    reference = Reference(elmo_folder(tmp_path), OPTIONS)
+    embedder = catalog.load(f"elmo/{tmp_path}?layer=1")
+    embedder.prepare()
+    assert isinstance(embedder, TokenEmbedder)
+    assert embedder.layers() == ("input", "1", "2")
+    other, found, nothing = embedder.token_vectors(["One that is longer than the others, so that they are padded to it.", TEXT, " "])
+    expected = np.concatenate([reference.layers(sentence) for sentence in SENTENCES], axis=1)  # (layers + 1, tokens, dim)
+    np.testing.assert_allclose(found.vectors, expected, rtol=1e-4, atol=1e-5)
+    assert [TEXT[start:end] for start, end in found.offsets] == [token for sentence in SENTENCES for token in sentence]
+    assert (found.vectors.dtype, found.offsets.dtype) == (np.float32, np.int64)
+    assert other.vectors.shape[1] == len(other.offsets)
+    assert (nothing.vectors.shape, nothing.offsets.shape) == ((3, 0, 12), (0, 2))
+
+
+def test_senses_takes_every_layer(tmp_path):
+    elmo_folder(tmp_path, distinct=True)
+    found = senses.study_all([f"elmo/{tmp_path}"], LEANING)
+    assert not found.absences
+    (study,) = found.studies
+    assert [layer.name for layer in study.layers] == ["input", "1", "2"]
+    assert study.layers[0].overall.value == 0.5  # the characters are the same
 
 
 def test_words_are_cut_after_48_bytes(tmp_path):

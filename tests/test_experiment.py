@@ -6,7 +6,11 @@ import pytest
 
 from harness.embedder import Model
 from harness.errors import OptionError
-from harness.experiment import Variant, grid, parse_dims
+from harness.experiment import Grid, Variant, parse_dims
+
+
+def grid(model, dims=None, **more):
+    return Grid(dims=dims, **more).cells(model, 100_000)
 
 
 def model(dim, *mrl_dims):

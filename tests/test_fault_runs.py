@@ -261,3 +261,7 @@ def test_a_budget_needs_a_price(in_memory: Path) -> None:
         unpriced = "jina/jina-embeddings-v5-text-small"
         assert "a budget cannot be kept: the price of" in reason(measure(remote(server, "jina", model=unpriced), in_memory, budget=1))
         assert not server.seen
+        measure(remote(server, "jina", model=unpriced), in_memory)
+        asked = len(server.seen)
+        assert not measure(remote(server, "jina", model=unpriced), in_memory, budget=1).absences  # all of it is there already
+        assert len(server.seen) == asked

@@ -46,7 +46,7 @@ def test_unequal_shares_of_unjudged_hits_are_a_warning() -> None:
     assert (equal.figure, equal.warn) == ("25 %", False)
     apart = notes(board(one=[[1, U, 0, 0]] * 2, other=[[0, U, U, U]] * 2))["of the first ten hits were never judged"]
     assert (apart.figure, apart.warn) == ("25 to 75 %", True)
-    assert "other @ 64 may be better than it looks" in apart.meaning
+    assert "other @ 64 int8 may be better than it looks" in apart.meaning
 
 
 def test_a_query_is_failed_by_all_when_no_model_finds_it_whatever_the_floor_does() -> None:
@@ -65,6 +65,8 @@ def test_what_the_corpus_lacks_is_said_and_what_an_old_board_does_not_know_is_no
     assert found["queries without a relevant document were left out"].warn  # 1, of 2 that were kept
     old = {name: value for name, value in whole.dataset.items() if name != "queries_with_one_relevant"}
     assert "queries have only one relevant document" not in notes(replace(whole, dataset=old))
+    none = notes(replace(whole, dataset=old | {"queries_with_one_relevant": 0}))["queries have only one relevant document"]
+    assert none.meaning == "No score hangs on a single hit."
 
 
 def test_many_cut_documents_are_a_warning() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +312,38 @@ def test_half_precision_files_are_computed_in_float32(tmp_path):
 @pytest.mark.parametrize("text", ["", "\ud800"])
 def test_odd_texts_are_no_traceback(shelf, text):
     assert np.isfinite(vectors(ready(shelf["bert"]), (f"a{text}",))).all()
+
+
+def test_models_that_differ_in_what_the_weights_do_not_know_share_them_while_one_is_in_use(shelf):
+    folder = shelf["mistral"]
+    one = ready(folder, "pooling=mean&query_prompt=a: ")
+    before = vectors(one, role="query")
+    for same in ("pooling=mean&query_prompt=b: ", "pooling=last&max_tokens=20&layer=1"):
+        assert ready(folder, same)._model is one._model
+    other = ready(folder, "pooling=mean&query_prompt=b: ")
+    assert not np.allclose(vectors(other, role="query"), before, atol=1e-3)
+    np.testing.assert_array_equal(vectors(one, role="query"), before)
+    assert ready(folder, "pooling=mean&bidirectional=true")._model is not one._model
+    held = weakref.ref(one._model)
+    del one, other
+    gc.collect()
+    assert held() is None
+
+
+def test_a_folder_that_was_trained_anew_does_not_get_the_old_weights(tmp_path):
+    folder = tiny.build(tmp_path, "bert")
+    one = ready(folder)
+    tiny.change(folder / "config.json", layer_norm_eps=0.5)
+    other = ready(folder)
+    assert other._model is not one._model
+    assert not np.allclose(vectors(other), vectors(one), atol=1e-3)
+
+
+def test_a_prompt_that_adds_words_to_its_tokenizer_leaves_others_alone(tmp_path):
+    folder = tiny.build(tmp_path, "roberta", extra=("<mode>",))
+    plain = ready(folder)
+    before = vectors(plain, ("<mode>a",))
+    prompted = ready(folder, "pooling=mean&query_prompt=<mode>")
+    assert prompted._model is plain._model
+    np.testing.assert_array_equal(vectors(plain, ("<mode>a",)), before)
+    assert not np.allclose(vectors(prompted, ("a",), "query"), before, atol=1e-3)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from harness import index, vectors
+from harness import codes, vectors
 from harness.errors import ModelError, OptionError
 from harness.index import NOTHING, Index, Ranking
 
@@ -116,8 +116,8 @@ def test_the_batch_a_query_comes_in_changes_nothing(built, queries, ids):
 
 def test_the_size_of_the_blocks_changes_nothing(built, documents, queries, ids, monkeypatch):
     together = built.search(queries, 10, places(ids))
-    monkeypatch.setattr(index, "_BLOCK", 7)
-    monkeypatch.setattr(index, "_RESCORE_BYTES", 8 * DIM * 5)  # five pairs at a time
+    monkeypatch.setattr(codes, "_BLOCK_BYTES", 8 * DIM * 10)  # ten rows
+    monkeypatch.setattr(codes, "_PAIR_BYTES", 8 * DIM * 5)  # five pairs at a time
     assert same(together, Index.build(documents, DIM).search(queries, 10, places(ids)))
 
 
@@ -236,7 +236,7 @@ def test_an_index_says_what_it_holds(built):
 
 
 def test_a_vector_without_direction_is_named_by_its_own_row_in_any_block(monkeypatch):
-    monkeypatch.setattr(index, "_BLOCK", 4)
+    monkeypatch.setattr(codes, "_BLOCK_BYTES", 8 * 2 * 4)  # four rows
     matrix = np.ones((10, 3), dtype=np.float32)
     matrix[6, :2] = 0
     with pytest.raises(ModelError, match="vector 6 is all zeros in its first 2 of 3 dimensions"):
@@ -244,20 +244,20 @@ def test_a_vector_without_direction_is_named_by_its_own_row_in_any_block(monkeyp
 
 
 def test_both_distributions_of_faiss_are_an_error_with_the_fix(monkeypatch):
-    monkeypatch.setattr(index, "_installed", lambda name: True)
+    monkeypatch.setattr(codes, "_installed", lambda name: True)
     with pytest.raises(OptionError) as error:
-        index.import_faiss()
+        codes.import_faiss()
     assert "faiss-cpu and faiss-gpu are both installed" in str(error.value)
     assert "pip uninstall faiss-cpu faiss-gpu, then install bakeoff[cpu] or bakeoff[gpu]" in str(error.value)
 
 
 @pytest.mark.parametrize("only", ["faiss-cpu", "faiss-gpu"])
 def test_one_distribution_of_faiss_is_enough(monkeypatch, only):
-    monkeypatch.setattr(index, "_installed", lambda name: name == only)
-    assert index.import_faiss().__name__ == "faiss"
+    monkeypatch.setattr(codes, "_installed", lambda name: name == only)
+    assert codes.import_faiss().__name__ == "faiss"
 
 
 def test_no_faiss_at_all_is_an_error_with_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(OptionError, match=r"install bakeoff\[cpu\], or bakeoff\[gpu\]"):
-        index.import_faiss()
+        codes.import_faiss()

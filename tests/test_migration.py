@@ -35,7 +35,7 @@ def made(spec: str, dim: int, scores: Sequence[float], **changes: Any) -> Result
         "identity": f"{spec}{dim}",
         "model": {},
         "precision": "float32",
-        "index": "exact",
+        "index": "Flat",
         "trained": True,
         "floor": False,
         "device": "cpu",
@@ -74,6 +74,9 @@ def test_a_cell_is_found_by_its_name_or_as_the_largest_of_its_model() -> None:
     board = board_of(made("st/b", 128, [1]), made("st/b", 384, [1]), made("st/a", 768, [1]))
     assert find(board, "st/b @ 128").dim == 128
     assert find(board, "st/b").dim == 384
+    quantised = board_of(made("st/b", 384, [1], precision="int8"), made("st/b", 128, [1]))
+    assert find(quantised, "st/b").name == "st/b @ 128"  # the plain one
+    assert find(quantised, "st/b @ 384 int8").dim == 384
     with pytest.raises(OptionError, match=r"no result for 'st/b @ 12'; there is 'st/b @ 128', .*'st/a @ 768' - did you mean 'st/b @ 128'"):
         find(board, "st/b @ 12")
     with pytest.raises(OptionError, match="'st/c'; st/c failed: out of memory; there is"):

@@ -24,7 +24,8 @@ from harness.embedder import Item, Settings
 from harness.errors import ModelError, OptionError
 from providers import open_clip as provider
 
-installed = pytest.mark.skipif(find_spec("open_clip") is None, reason="NOT RUN: open_clip_torch is not installed; its stand-in was tested")
+WHY = "NOT RUN: open_clip_torch is not installed (its torchvision does not load beside the CPU build of torch); its stand-in was tested"
+installed = pytest.mark.skipif(find_spec("open_clip") is None, reason=WHY)
 CONFIG = {
     "embed_dim": 12,
     "vision_cfg": {"image_size": 16, "layers": 2, "width": 64, "patch_size": 8},
@@ -32,7 +33,27 @@ CONFIG = {
 }
 
 
-def tiny_open_clip(folder: Path) -> Path:
+TEXT = CONFIG["text_cfg"]
+FAMILIES: dict[str, dict[str, Any]] = {
+    "CLIP": CONFIG,
+    "EVA-CLIP": {
+        "embed_dim": 12,
+        "vision_cfg": {"image_size": 224, "timm_model_name": "eva02_tiny_patch14_224", "timm_pool": "token", "timm_proj": None},
+        "text_cfg": TEXT,
+        "custom_text": True,
+    },
+    "CoCa": {
+        "embed_dim": 12,
+        "vision_cfg": {**CONFIG["vision_cfg"], "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
+        "text_cfg": {**TEXT, "context_length": 15, "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": {**TEXT, "context_length": 15, "width": 12, "attn_pooler_heads": 2},
+        "custom_text": True,
+    },
+}
+"""As the files in open_clip's model_configs are, only smaller; timm has no EVA-02 of CLIP's smaller than base, so it is its plain one."""
+
+
+def tiny_open_clip(folder: Path, config: dict[str, Any] = CONFIG) -> Path:
     """open_clip_config.json and open_clip_model.safetensors, as push_to_hf_hub writes them."""
     import open_clip  # type: ignore[import-not-found,unused-ignore]
     import torch
@@ -40,27 +61,25 @@ def tiny_open_clip(folder: Path) -> Path:
 
     torch.manual_seed(0)
     folder.mkdir()
-    preprocess = {
-        "size": [16, 16],
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.25, 0.25, 0.25],
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG, "preprocess_cfg": preprocess}))
-    model = open_clip.CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], CONFIG["text_cfg"])
+    size = [config["vision_cfg"]["image_size"]] * 2
+    preprocess = {"size": size, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bicubic", "resize_mode": "shortest"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+    kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP if "custom_text" in config else open_clip.CLIP
+    model = kind(**{key: value for key, value in config.items() if key != "custom_text"})
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "open_clip_model.safetensors")
     return folder
 
 
 @installed
-def test_texts_and_pictures_have_the_vectors_that_open_clip_gives_them_one_at_a_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_texts_and_pictures_have_the_vectors_that_open_clip_gives_them_one_at_a_time(family: str, tmp_path: Path) -> None:
     import open_clip
     import torch
 
-    folder, paths, texts = tiny_open_clip(tmp_path / "model"), draw(tmp_path / "pictures"), ["a red dog", "the cat"]
+    folder = tiny_open_clip(tmp_path / "model", FAMILIES[family])
+    paths, texts = draw(tmp_path / "pictures"), ["a red dog", "the cat"]
     embedder: Any = catalog.load(f"open-clip/{folder}?query_prompt=a%20photo%20of%20")
-    assert (embedder.model.dim, embedder.model.max_tokens) == (12, 16)
+    assert (embedder.model.dim, embedder.model.max_tokens) == (12, FAMILIES[family]["text_cfg"]["context_length"])
     embedder.prepare()
     model, see = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     model.eval()
@@ -72,15 +91,36 @@ def test_texts_and_pictures_have_the_vectors_that_open_clip_gives_them_one_at_a_
     expected = np.stack([written[0], drawn[0], (both := written[1] + drawn[1]) / np.linalg.norm(both)])
     np.testing.assert_allclose(found.vectors / np.linalg.norm(found.vectors, axis=1, keepdims=True), expected, atol=1e-5)
     assert list(found.tokens) == [8, 0, 7]
+    assert np.abs(drawn[0] - drawn[1]).max() > 1e-3
 
 
 @installed
-def test_a_file_with_weights_is_identified_by_its_content_and_a_wrong_tag_is_said(tmp_path: Path) -> None:
-    (tmp_path / "one.pt").write_bytes(b"one")
-    before = catalog.load(f"open-clip/ViT-B-32:{tmp_path / 'one.pt'}").model
-    (tmp_path / "one.pt").write_bytes(b"other")
-    assert catalog.load(f"open-clip/ViT-B-32:{tmp_path / 'one.pt'}").model.digest() != before.digest()
-    assert (before.dim, before.max_tokens) == (512, 77)
+def test_every_entry_of_the_catalog_is_a_model_and_a_tag_of_open_clip_with_these_dimensions() -> None:
+    import open_clip
+    import torch
+
+    names = [name for name in catalog.entries() if name.startswith("open-clip/")]
+    assert len(names) >= 7
+    for name in names:
+        architecture, _, tag = name.partition("/")[2].partition(":")
+        assert tag in open_clip.list_pretrained_tags_by_model(architecture)
+        config = open_clip.get_model_config(architecture)
+        kind = (
+            open_clip.CoCa
+            if "multimodal_cfg" in config
+            else open_clip.CustomTextCLIP
+            if config.pop("custom_text", False)
+            else open_clip.CLIP
+        )
+        with torch.device("meta"):
+            net = kind(**{key: value for key, value in config.items() if key != "custom_text"})
+        known, loaded = catalog.entries()[name], catalog.load(name).model
+        assert (known.dim, known.max_tokens) == (loaded.dim, loaded.max_tokens)
+        assert known.parameters == sum(weight.numel() for weight in net.parameters())
+
+
+@installed
+def test_a_wrong_tag_is_said() -> None:
     wrong: Any = catalog.load("open-clip/ViT-B-32:no_such_tag")
     with pytest.raises(ModelError, match=r"cannot be loaded: .*no_such_tag"):
         wrong.prepare()
@@ -147,6 +187,14 @@ def test_stand_in_each_tower_gets_its_own_kind(stand_in: Path, tmp_path: Path) -
 def test_stand_in_a_wrong_name_is_an_error(stand_in: Path, name: str, said: str) -> None:
     with pytest.raises(OptionError, match=said):
         catalog.load(f"open-clip/{name}")
+
+
+def test_stand_in_a_file_with_weights_is_identified_by_its_content(stand_in: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.pt").write_bytes(b"one")
+    before = catalog.load(f"open-clip/ViT-Tiny:{tmp_path / 'one.pt'}").model
+    (tmp_path / "one.pt").write_bytes(b"other")
+    assert catalog.load(f"open-clip/ViT-Tiny:{tmp_path / 'one.pt'}").model.digest() != before.digest()
+    assert (before.dim, before.max_tokens) == (12, 16)
 
 
 def test_stand_in_weights_that_are_not_there_are_said(stand_in: Path) -> None:

@@ -14,13 +14,14 @@ from conftest import make_dataset, png, write_beir
 from pages import made
 
 import harness
-from harness import catalog, prompts, runner
+from harness import catalog, prompts, runner, stats
 from harness.cli import main
 from harness.dataset import Dataset, Document, Query
 from harness.embedder import Embedded, Item, Model, Role, texts
 from harness.ledger import Ledger
+from harness.metrics import Judgements, Measure, score
 from harness.progress import Silent
-from harness.prompts import LEAST, Finding, Prompts
+from harness.prompts import ALPHA, LEAST, Finding, Prompts
 from harness.result import Remark
 from harness.store import VectorStore
 from reports import health
@@ -111,17 +112,47 @@ def test_a_prompt_that_changes_no_vector_does_not_reach_the_model(many: Dataset,
     assert not compared(Prompts(), many, ledger, deaf=True).warn  # nothing was configured
 
 
-def scores(gains: np.ndarray) -> list[prompts.Trial]:
-    measured = [prompts._Measured(label, Prompts(label), np.zeros(0), ()) for label in ("own", "other")]
-    return prompts._trials(np.stack([np.full(len(gains), 0.5), 0.5 + gains], axis=1), measured)
+def gained(gains: np.ndarray, higher: np.ndarray) -> prompts.Trial:
+    nothing = np.zeros(len(gains))
+    measured = [
+        prompts._Measured("own", Prompts(), nothing + 0.5, nothing, ()),
+        prompts._Measured("other", Prompts("other"), 0.5 + gains, higher, ()),
+    ]
+    return prompts._trials(measured)[1]
 
 
 def test_a_gain_that_is_certain_but_small_is_no_warning_and_a_large_one_is() -> None:
-    wobble = np.tile([-1e-3, 1e-3], 100)
-    assert not scores(LEAST - 2e-3 + wobble)[1].better
-    assert scores(LEAST + 2e-3 + wobble)[1].better
-    noisy = np.tile([0.5, -0.47, 0.02, -0.01], 50)  # a mean gain of 0.01 that is all noise
-    assert not scores(noisy)[1].better
+    wobble, certain = np.tile([-1e-3, 1e-3], 100), np.ones(200)
+    assert not gained(LEAST - 2e-3 + wobble, certain).better
+    assert gained(LEAST + 2e-3 + wobble, certain).better
+
+
+def test_a_gain_must_be_no_chance_by_the_ranks_and_not_look_like_chance_by_ndcg() -> None:
+    noisy, certain = np.tile([0.5, -0.47, 0.02, -0.01], 50), np.ones(200)  # a mean gain of 0.01 that is all noise
+    assert not gained(np.full(200, 2 * LEAST), noisy).better
+    assert not gained(noisy, certain).better
+    assert gained(np.full(200, 2 * LEAST), certain).better
+
+
+def test_ranks_tell_apart_what_ndcg_at_10_cannot() -> None:
+    measured, judged = [], Judgements.build(np.arange(60), np.arange(60), np.ones(60, dtype=np.int32), 60)
+    for places in (np.repeat([30, 2, 1], [40, 11, 9]), np.repeat([15, 1, 2], [40, 11, 9])):  # where the relevant documents are ranked
+        rows = np.tile(np.arange(1000, 1100), (60, 1))
+        rows[np.arange(60), places - 1] = np.arange(60)
+        heights = prompts.heights(judged, rows)
+        assert heights == pytest.approx(-np.log(places))
+        measure = Measure("ndcg", 10)
+        measured.append(prompts._Measured("", Prompts(), score(judged, rows, [measure])[measure], heights, ()))
+    assert stats.one_sided(measured[1].scores - measured[0].scores) > 0.2
+    chance = prompts._trials(measured)[1].p
+    assert chance is not None
+    assert chance < ALPHA / 10
+
+
+def test_a_relevant_document_that_was_not_found_counts_as_the_next_rank() -> None:
+    judged = Judgements.build(np.array([0, 0, 0, 1]), np.array([3, 4, 5, 3]), np.array([2, 1, 0, 1], dtype=np.int32), 2)
+    rows = np.array([[5, 3, 9], [3, 5, 9]])
+    assert prompts.heights(judged, rows) == pytest.approx([-(np.log(2) + np.log(4)) / 2, 0.0])
 
 
 def test_each_prompt_is_paid_for_once(many: Dataset, ledger: Ledger) -> None:

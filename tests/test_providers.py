@@ -15,7 +15,7 @@ import pytest
 from harness import catalog
 from harness.dataset import Dataset, Document, Query
 from harness.embedder import Embedder, Item
-from harness.errors import ModelError
+from harness.errors import ModelError, OptionError
 from providers import packaged
 
 CONTRACT = ("hash/64", "wordllama/256", "packaged/all-MiniLM-L6-v2")
@@ -68,12 +68,14 @@ def embedder(request, tmp_path_factory):
         yield ready(build(tmp_path_factory.mktemp(request.param), patch) if build else request.param)
 
 
-@pytest.fixture
-def promptable(embedder):
-    """An embedder whose prompts are the user's; mteb's are its own."""
-    if embedder.model.provider == "mteb":
-        pytest.skip("takes no prompts: mteb puts its own in front")
-    return embedder
+def refuses_prompts(embedder: Embedder, role: str) -> bool:
+    """Whether prompts are not the user's: mteb's models have mteb's own, and an option for another is refused, not ignored."""
+    if embedder.model.provider != "mteb":
+        return False
+    for option in (f"{role}_prompt", {"query": "instruction", "document": "document_instruction"}[role]):
+        with pytest.raises(OptionError, match=rf"option '{option}' has no effect on this provider; it takes device, .*task"):
+            catalog.load(f"{embedder.model}?{option}=find me: ")
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +150,17 @@ def test_the_title_stands_in_front_of_the_text(embedder):
 
 
 @pytest.mark.parametrize("prompt", ["", "passage: "])
-def test_an_image_without_text_is_refused(promptable, prompt):
+def test_an_image_without_text_is_refused(embedder, prompt):
+    options = "" if refuses_prompts(embedder, "document") else f"?document_prompt={prompt}"
     with pytest.raises(ModelError, match=r"cat\.png"):
-        ready(f"{promptable.model}?document_prompt={prompt}").embed([Item(SHORT), Item(image=Path("cat.png"))], "document")
+        ready(f"{embedder.model}{options}").embed([Item(SHORT), Item(image=Path("cat.png"))], "document")
 
 
 @pytest.mark.parametrize(("role", "other"), [("query", "document"), ("document", "query")])
-def test_a_prompt_stands_in_front_of_its_role_alone(promptable, role, other):
-    embedder, prompted = promptable, ready(f"{promptable.model}?{role}_prompt=find me: ")
+def test_a_prompt_stands_in_front_of_its_role_alone_or_is_refused(embedder, role, other):
+    if refuses_prompts(embedder, role):
+        return
+    prompted = ready(f"{embedder.model}?{role}_prompt=find me: ")
     np.testing.assert_allclose(vectors(prompted, SHORT, role=role), vectors(embedder, f"find me: {SHORT}"), atol=1e-5)
     np.testing.assert_array_equal(vectors(prompted, SHORT, role=other), vectors(embedder, SHORT, role=other))
     assert cosines(vectors(prompted, SHORT, role=role), vectors(embedder, SHORT, role=role)) < 0.999

@@ -22,10 +22,20 @@ MTEB_NAMES = {
     "st": ("{}",),
     "hf": ("{}",),
 }
+OTHER_NAMES = {
+    "open-clip/ViT-B-32:laion2b_s34b_b79k": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+    "open-clip/ViT-L-14:laion2b_s32b_b82k": "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
+    "open-clip/ViT-H-14:laion2b_s32b_b79k": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+    "open-clip/EVA02-B-16:merged2b_s8b_b131k": "QuanSun/EVA02-CLIP-B-16",
+    "open-clip/EVA02-L-14:merged2b_s4b_b131k": "QuanSun/EVA02-CLIP-L-14",
+}
+"""The same weights under names that no pattern leads to; OpenCLIP's by its pretrained.py."""
 _ASKED = "mteb takes what Voyage gives unasked; the API gives 2048 when asked, and its prefixes are the smaller ones"
 _SLIP = "mteb is wrong: embed-multilingual-v3.0 gives 1024, as its other entry says, cohere/embed-multilingual-v3.0"
 _POSITIONS = "514 positions, of which XLM-RoBERTa never uses the first two"
 _CODE = "mteb has the prefix of nomic-embed-text; this is the one of the model card"
+_ROUNDED = "mteb rounds; here counted in open_clip's architecture"
+_TEXT_TOWER = "texts are read by nomic-embed-text-v1.5, of which mteb says 8192"
 _L12 = "its sentence_bert_config.json says 128"
 _JINA = "mteb adds 768; Jina's model page lists 32, 64, 128, 256, 512, 1024"
 KNOWN_DIFFERENCES: dict[tuple[str, str], dict[str, tuple[Any, Any, str]]] = {
@@ -48,6 +58,9 @@ KNOWN_DIFFERENCES: dict[tuple[str, str], dict[str, tuple[Any, Any, str]]] = {
     ("st/nomic-ai/nomic-embed-code", "nomic-ai/nomic-embed-code"): {
         "query_prompt": ("Represent this query for searching relevant code: ", "search_query: ", _CODE)
     },
+    ("open-clip/EVA02-B-16:merged2b_s8b_b131k", "QuanSun/EVA02-CLIP-B-16"): {"parameters": (149_691_137, 149_000_000, _ROUNDED)},
+    ("open-clip/EVA02-L-14:merged2b_s4b_b131k", "QuanSun/EVA02-CLIP-L-14"): {"parameters": (427_755_457, 428_000_000, _ROUNDED)},
+    ("hf/nomic-ai/nomic-embed-vision-v1.5", "nomic-ai/nomic-embed-vision-v1.5"): {"max_tokens": (8192, 2048, _TEXT_TOWER)},
     ("st/sentence-transformers/all-MiniLM-L12-v2", "sentence-transformers/all-MiniLM-L12-v2"): {"max_tokens": (128, 256, _L12)},
 }
 """Our name and mteb's -> what differs -> (here, in mteb, why). A line that no longer differs has to go."""
@@ -77,6 +90,11 @@ UNKNOWN_TO_MTEB = {
     "hf/albert/albert-base-v2",
     "hf/microsoft/deberta-v3-base",
     "hf/google/electra-base-discriminator",
+    "st/sentence-transformers/clip-ViT-B-32",
+    "st/sentence-transformers/clip-ViT-L-14",
+    "open-clip/coca_ViT-B-32:laion2b_s13b_b90k",
+    "open-clip/coca_ViT-L-14:laion2b_s13b_b90k",
+    "hf/Salesforce/blip2-itm-vit-g",
 }
 
 
@@ -94,6 +112,8 @@ def pairs(registry: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Our names with mteb's for the same model."""
     for name in catalog.entries():
         provider, _, model = name.partition("/")
+        if OTHER_NAMES.get(name) in registry:
+            yield name, OTHER_NAMES[name]
         for pattern in MTEB_NAMES.get(provider, ()):
             if pattern.format(model) in registry:
                 yield name, pattern.format(model)
@@ -150,15 +170,16 @@ def test_dimensions_that_mteb_asks_an_api_for_are_among_ours(registry):
                 assert int(other.partition("embed_dim=")[2].strip(")").partition(",")[0]) in (known.dim, *known.mrl_dims)
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.entries() if name.startswith(("st/", "hf/"))])
+@pytest.mark.parametrize("name", [name for name in catalog.entries() if name.startswith(("st/", "hf/", "open-clip/"))])
 def test_a_local_entry_says_what_a_chooser_needs(name):
     known = catalog.entries()[name]
     assert known.dim
     assert known.tasks
     assert known.parameters
-    assert known.revision is not None or name.startswith("st/jinaai/jina-code-embeddings")
+    assert known.revision is not None or name.startswith(("st/jinaai/jina-code-embeddings", "open-clip/"))
     assert all(len(commit) == 40 for commit in (known.revision, known.code_revision) if commit)
-    assert known.pooling is not None or name.startswith("st/")
+    assert known.pooling is not None or not name.startswith("hf/")
+    assert ("image" in known.tasks) == ("image" in known.modality)
     assert not known.trust_remote_code, "consent is the user's"
     assert ("long" in known.tasks) == (known.max_tokens is not None and known.max_tokens >= 8000)
     assert (known.instruction is not None) == ("{instruction}" in f"{known.query_prompt}{known.document_prompt}")

@@ -16,8 +16,8 @@ from harness import runner
 from harness.dataset import Dataset, Document, Query
 from harness.embedder import Embedded, Item, Role, Settings
 from harness.errors import HarnessError, OptionError, ResultError
+from harness.files import whole_or_nothing
 from harness.metrics import Measure, score
-from harness.result import whole_or_nothing
 from providers.hash import HashEmbedder
 
 

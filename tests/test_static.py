@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loaders import vectors_file
+from test_senses import LEANING
 
-from harness import catalog
-from harness.embedder import Embedder, Item
+from harness import catalog, senses
+from harness.embedder import Embedder, Item, TokenEmbedder
 from harness.errors import ModelError, OptionError
 from providers import static
 
@@ -97,6 +98,32 @@ def test_words_are_found_as_written_else_in_lower_case_else_in_parts(embedder, t
     assert found.tokens.tolist() == [len(words)]
     if words:
         np.testing.assert_allclose(found.vectors[0], np.mean([VECTORS[word] for word in words], axis=0))
+
+
+@pytest.mark.parametrize("options", ["", "?weighting=sif"])
+def test_token_vectors_are_what_the_mean_is_made_of_at_the_characters_of_their_words(tmp_path, options):
+    glove(tmp_path / "v.txt")
+    embedder = ready(tmp_path / "v.txt", options)
+    assert isinstance(embedder, TokenEmbedder)
+    assert embedder.layers() == ("static",)
+    text = "Unheard: The self-made CAT, Don’t 猫在睡觉 ... 睡"
+    found, nothing = embedder.token_vectors([text, "plugh"])
+    words = ["the", "self", "made", "cat", "don't", "猫", "睡觉", "睡"]
+    assert [text[start:end].lower().replace("’", "'") for start, end in found.offsets] == words
+    weights = static.sif(len(TABLE)) if options else np.ones(len(TABLE))
+    expected = [weights[list(TABLE).index(word)] * VECTORS[word] for word in words]
+    np.testing.assert_allclose(found.vectors, [expected], rtol=1e-6)
+    np.testing.assert_allclose(found.vectors[0].mean(axis=0), vectors(embedder, text)[0], rtol=1e-5)
+    assert (found.vectors.dtype, nothing.vectors.shape, nothing.offsets.shape) == (np.float32, (1, 0, 3), (0, 2))
+
+
+def test_senses_takes_word_vectors_and_finds_them_at_one_half(tmp_path):
+    words = sorted({word for pair in LEANING for word in f"{pair.first} {pair.second}".split()})
+    vectors_file(tmp_path / "v.vec", words)
+    found = senses.study_all([f"static/{tmp_path / 'v.vec'}"], LEANING)
+    assert not found.absences
+    (study,) = found.studies
+    assert [(layer.name, layer.overall.value) for layer in study.layers] == [("static", 0.5)]
 
 
 def test_of_a_text_without_any_known_word_nothing_is_known(tmp_path):

@@ -239,3 +239,22 @@ def test_the_verdict_stands_in_summary_json(tiny: Dataset, tmp_path: Path) -> No
     written = json.loads((tmp_path / "summary.json").read_text())["verdict"]
     assert written == json.loads(json.dumps(choose(made, needs).summary()))
     assert written["constraints"][0]["constraint"] == "max_p95_ms = 1e+06"
+
+
+def test_models_are_compared_by_their_plain_cells_whatever_else_was_measured() -> None:
+    one, other = base(), base() - 0.01
+    quantised = replace(cell("m/b", other + 0.02, dim=32), precision="int8")
+    board = leaderboard(cell("m/a", one), cell("m/b", other), quantised)
+    verdict = choose(board)
+    assert [standing.result.name for standing in verdict.best_cells()] == ["m/a @ 64", "m/b @ 64"]
+    assert [(duel.one.name, duel.other.name) for duel in verdict.duels] == [("m/a @ 64", "m/b @ 64")]
+    alone = choose(leaderboard(cell("m/a", one), quantised))
+    assert [standing.result.name for standing in alone.best_cells()] == ["m/b @ 32 int8", "m/a @ 64"]
+
+
+def test_the_same_question_is_answered_once_and_another_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = leaderboard(cell("m/a", base()), cell("m/b", base() - 0.1))
+    first = choose(board)
+    assert choose(board) is first
+    assert choose(board, Needs(documents=5)) is not first
+    assert choose(replace(board)) is not choose(board)

@@ -14,6 +14,12 @@
     return element;
   }
 
+  // Right to left where the text is, and ids are not part of it: else "…" would hide the beginning of a line.
+  function reading(element, way = "auto") {
+    element.dir = way;
+    return element;
+  }
+
   // A thumbnail that was made for this page, and nothing else.
   function picture(source, text) {
     const image = make("img", "thumb");
@@ -49,7 +55,7 @@
     const chip = make("span", `grade${known ? grade > 0 ? "" : " zero" : " unknown"}`);
     chip.append(make("span", "unseen", known ? "grade " : "not judged"), known ? String(grade) : "");
     const seen = source ? [picture(source, text || `image of ${id}`)] : [];
-    return make("li", "", chip, ...seen, make("span", "text", make("span", "id", id), ` ${text}`));
+    return make("li", "", chip, ...seen, reading(make("span", "text", reading(make("span", "id", id), "ltr"), ` ${text}`)));
   }
 
   function hits(places, grades, kind) {
@@ -75,7 +81,7 @@
   }
 
   function item(query) {
-    const asked = make("span", "asked", query.text || query.id);
+    const asked = reading(make("span", "asked", query.text || query.id));
     const value = make("span", "score", make("span", "unseen", `${data.measure} of ${data.cells[data.picked]} `), score(query, data.picked).toFixed(3));
     const summary = make("summary", "", asked, ...(query.failed ? [make("span", "failed", "failed by all")] : []), value);
     const details = make("details", "query", summary);
