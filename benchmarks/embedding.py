@@ -20,14 +20,14 @@ import common
 import numpy as np
 
 TEXTS = {
-    "st/sentence-transformers/all-MiniLM-L6-v2": 192,
-    "st/sentence-transformers/paraphrase-MiniLM-L3-v2": 256,
-    "st/local/minilm-finetuned-sre": 192,
-    "st/thenlper/gte-small": 64,
-    "st/sentence-transformers/all-mpnet-base-v2": 20,
-    "hf/moka-ai/m3e-small": 96,
-    "st/minishlab/potion-base-8M": 1024,
-    "st/local/qodo-embed-m2v-256": 1024,
+    "st/sentence-transformers/all-MiniLM-L6-v2": 96,
+    "st/sentence-transformers/paraphrase-MiniLM-L3-v2": 128,
+    "st/local/minilm-finetuned-sre": 96,
+    "st/thenlper/gte-small": 32,
+    "st/sentence-transformers/all-mpnet-base-v2": 12,
+    "hf/moka-ai/m3e-small": 48,
+    "st/minishlab/potion-base-8M": 512,
+    "st/local/qodo-embed-m2v-256": 512,
 }
 """Model -> how many abstracts of SciFact."""
 TARGETS = {"float32": 0.95, "bfloat16": 0.70}

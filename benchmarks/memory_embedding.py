@@ -1,4 +1,4 @@
-"""Anonymous memory while 200,000 short texts are embedded, beside that of the model: it must not grow with the corpus.
+"""Anonymous memory while 200,000 short texts are embedded, beside that of the model.
 
 ZOO=folder python benchmarks/memory_embedding.py      about 3 minutes on 2 cores; exits 1 if the target is missed
 

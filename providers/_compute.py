@@ -67,6 +67,11 @@ def native(device: str) -> str:
     return "bfloat16" if BFLOAT16 & _flags() else "float32"
 
 
+def tiles() -> bool:
+    """Whether this CPU has AMX, which makes attention in bfloat16 fast too."""
+    return "amx_bf16" in _flags()
+
+
 def _flags() -> set[str]:
     """What this CPU can do, by Linux's names; nothing where another system runs."""
     try:

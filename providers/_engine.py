@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from harness.embedder import Embedded
 from harness.errors import ModelError
+from providers import _compute
 
 Ids = NDArray[np.int32]
 Vectors = NDArray[np.float32]
 Tokenise = Callable[[Sequence[str]], tuple[list[Ids], NDArray[np.int64]]]
 _CPU_TOKENS = 2048
 """With padding: what a layer makes of so many stays in the cache. torch in bfloat16 is a tenth slower at 4,096 (MiniLM, 2 cores)."""
+_FLOAT32_ATTENTION = "bakeoff-float32"
 _GPU_TOKENS = 65_536
 """With padding; where a GPU has no room for so many, half as many are tried, and so on."""
 _AHEAD = 2048
@@ -131,14 +133,34 @@ def lower(model: Any, compute: str) -> None:
     """Hold the weights of a torch model's matrix products in the precision that they are computed in."""
     import torch
 
-    if compute != "float32":
-        for module in model.modules():
-            if isinstance(module, torch.nn.Linear):
-                module.to(getattr(torch, compute))
+    if compute == "float32":
+        return
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.to(getattr(torch, compute))
+    part = next((part for part in model.modules() if hasattr(part, "set_attn_implementation")), None)
+    if part is not None and part.device.type == "cpu" and part.config._attn_implementation == "sdpa" and not _compute.tiles():  # noqa: SLF001
+        part.set_attn_implementation(_float32_attention())
+
+
+def _float32_attention() -> str:
+    """The name under which transformers knows attention in float32: on CPUs without AMX torch's own is slower in bfloat16."""
+    import torch
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+
+    def attention(module: Any, query: Any, key: Any, value: Any, *rest: Any, **named: Any) -> Any:
+        with torch.autocast("cpu", enabled=False):
+            return sdpa_attention_forward(module, query.float(), key.float(), value.float(), *rest, **named)
+
+    AttentionInterface.register(_FLOAT32_ATTENTION, attention)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(_FLOAT32_ATTENTION, sdpa_mask)
+    return _FLOAT32_ATTENTION
 
 
 def computing(device: str, compute: str) -> AbstractContextManager[Any]:
-    """Matrix products and attention in here are in that precision; sums, norms and softmax stay in float32, as in training."""
+    """Matrix products in here are in that precision; sums, norms and softmax stay in float32, as in training."""
     import torch
 
     return torch.autocast(device, getattr(torch, compute)) if compute != "float32" else nullcontext()

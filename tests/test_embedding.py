@@ -103,6 +103,14 @@ def test_bfloat16_is_computed_and_its_direction_stays(minilm):
     assert np.abs(expected - found).max() > 1e-5  # float32 would have been closer
 
 
+@pytest.mark.parametrize(("flags", "expected"), [("avx512_bf16", "bakeoff-float32"), ("amx_bf16", "sdpa")])
+def test_attention_is_float32_where_that_is_faster(tmp_path, monkeypatch, flags, expected):
+    monkeypatch.setattr(_compute, "_flags", lambda: {flags})
+    embedder: Any = catalog.load(f"hf/{tiny.build(tmp_path, 'bert')}?pooling=mean&compute=bfloat16")
+    embedder.prepare()
+    assert embedder._model.config._attn_implementation == expected
+
+
 def test_only_weights_of_products_are_held_in_the_lower_precision():
     import torch
 
