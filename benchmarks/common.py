@@ -28,9 +28,19 @@ def use_zoo() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+def machine() -> str:
+    """The processor, its cores, and what it has for products in bfloat16."""
+    from harness.environment import environment
+    from providers import _compute
+
+    about = environment()
+    units = "AMX" if _compute.tiles() else "bfloat16 without AMX" if _compute.native("cpu") == "bfloat16" else "no bfloat16"
+    return f"Measured on {about['cores']} cores of {about['processor']}, {units}."
+
+
 def report(name: str, lines: list[str]) -> None:
-    """Print a table and keep it under benchmarks/results/."""
-    text = "\n".join(lines) + "\n"
+    """Print a table and keep it under benchmarks/results/, with the machine that it was made on."""
+    text = "\n".join([*lines, "", machine()]) + "\n"
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
     (results / f"{name}.md").write_text(text, encoding="utf-8")
