@@ -29,6 +29,7 @@ from harness.errors import StoreError
 
 SCHEMA = 1
 _SWEEP_AGE = 3600.0  # seconds: a shard without keys that is older than this belongs to no one
+_ROWS = 8192  # of a shard that are read at once
 _IN_MEMORY = 64 << 20  # bytes: a matrix up to this size is gathered in memory, a larger one in an unlinked file
 _PARAMETERS = 30_000  # keys in one SELECT; SQLite allows 32,766
 _TABLES = """
@@ -180,10 +181,12 @@ class VectorStore:
         matrix = self._blank((len(places), self._open(files[int(places[0, 0])]).shape[1]))
         alone = np.zeros(len(places), dtype=np.bool_)
         order = np.argsort(places[:, 0], kind="stable")
-        for rows in np.split(order, np.flatnonzero(np.diff(places[order, 0])) + 1):  # one shard at a time
-            source = self._open(files[int(places[rows[0], 0])])
-            matrix[rows] = source[places[rows, 1]]
-            alone[rows] = len(source) == 1
+        for whole in np.split(order, np.flatnonzero(np.diff(places[order, 0])) + 1):  # one shard at a time
+            source = self._open(files[int(places[whole[0], 0])])
+            for start in range(0, len(whole), _ROWS):  # a compacted shard has too many to be copied at once
+                rows = whole[start : start + _ROWS]
+                matrix[rows] = source[places[rows, 1]]
+            alone[whole] = len(source) == 1
         matrix.setflags(write=False)
         return matrix, alone
 

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,23 @@ def test_a_large_matrix_lives_in_a_file_that_leaves_nothing_behind(store: Vector
     assert isinstance(matrix, np.memmap)
     assert matrix[:, 0].tolist() == [3, 1, 2]
     assert not list(store.folder.glob("*.view"))
+
+
+def test_a_large_shard_is_read_in_parts(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, count = replace(MODEL, dim=1024), 3000
+    made = keys(model, "document", [Item(str(at)) for at in range(count)])
+    found = np.random.default_rng(0).normal(size=(count, model.dim)).astype(np.float32)
+    store.add(made, Embedded(found, np.ones(count, dtype=np.int64)), seconds=1.0, model=model)
+    monkeypatch.setattr(store_module, "_IN_MEMORY", 0)
+    monkeypatch.setattr(store_module, "_ROWS", 100)
+    order = np.random.default_rng(1).permutation(count)
+    tracemalloc.start()
+    try:
+        matrix = store.read([made[at] for at in order]).matrix
+        assert tracemalloc.get_traced_memory()[1] < matrix.nbytes / 2
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(matrix, found[order])
 
 
 def test_missing_names_each_unknown_key_once(store: VectorStore) -> None:
