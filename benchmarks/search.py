@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import vectors
-from harness.codes import default_threads
+from harness.codes import default_threads, import_faiss, use_threads
 from harness.index import Index
 from harness.metrics import Judgements, Measure, score
 
 ROWS, DIM, QUERIES, K, ROUNDS = 100_000, 384, 1_000, 100, 5
 JUDGED_QUERIES, HITS = 10_000, 100
-HEAD = ["| what | the other | s | ours s | ratio | to reach |", "| --- | --- | --- | --- | --- | --- |"]
+HEAD = ["| what | the other | s | ours s | ratio | to reach | |", "| --- | --- | --- | --- | --- | --- | --- |"]
 
 
 def clustered(rows: int, dim: int, seed: int) -> NDArray[np.float32]:
@@ -46,8 +46,10 @@ def least(*sides: Callable[[], Any]) -> list[float]:
 
 
 def line(what: str, other: str, seconds: list[float], wanted: float) -> str:
-    theirs, ours = seconds
-    return f"| {what} | {other} | {theirs:.3f} | {ours:.3f} | {theirs / ours:.1f} | {wanted:g} |"
+    theirs, ours, *least_possible = seconds
+    said = f"MISSED: the product alone takes {least_possible[0]:.3f} s" if least_possible else "MISSED"
+    met = "ok" if theirs / ours >= wanted else said
+    return f"| {what} | {other} | {theirs:.3f} | {ours:.3f} | {theirs / ours:.1f} | {wanted:g} | {met} |"
 
 
 def search() -> str:
@@ -62,7 +64,7 @@ def search() -> str:
 
     same = (np.sort(plain(), axis=1) == np.sort(index.search(asked, K, order).rows, axis=1)).mean()
     what = f"exact search, {ROWS:,} x {DIM}, {QUERIES:,} queries, k = {K} ({same:.2%} of hits the same)"
-    return line(what, "NumPy matmul and argpartition", least(plain, lambda: index.search(asked, K, order)), 2)
+    return line(what, "NumPy matmul and argpartition", least(plain, lambda: index.search(asked, K, order), lambda: asked @ documents.T), 2)
 
 
 def measures() -> str:
@@ -90,10 +92,8 @@ def measures() -> str:
 
 
 def main() -> int:
-    import faiss
-
     threads = default_threads()
-    faiss.omp_set_num_threads(threads)
+    use_threads(import_faiss(), threads)
     common.report("search", [f"{threads} threads, the least of {ROUNDS} rounds in turns.", "", *HEAD, search(), measures()])
     return 0
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.codes import Rows, cut, import_faiss
+from harness.codes import cut, import_faiss, use_threads
 from harness.errors import ModelError, OptionError, nearest
 from harness.index import Ranking, rank
+from harness.nearest import Rows
 from harness.vectors import Matrix
 
 _A_CENTROID = 39  # training vectors that FAISS wants for each centroid
@@ -129,7 +130,7 @@ class Approximate:
     def __init__(self, native: Matrix, dim: int, factory: str, threads: int) -> None:
         """Train and fill it with the first ``dim`` dimensions of ``(n, native)``; raises ModelError where FAISS will not."""
         faiss = import_faiss()
-        faiss.omp_set_num_threads(threads)
+        use_threads(faiss, threads)
         self._faiss, self.size = faiss, len(native)
         if reason := refusal(factory, self.size):
             raise ModelError(reason)

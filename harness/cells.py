@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from harness import approximate, vectors
 from harness.approximate import Approximate
-from harness.codes import Rows, bytes_each
+from harness.codes import bytes_each
 from harness.environment import free_memory
 from harness.errors import ModelError
 from harness.experiment import Variant
 from harness.filling import ALONE, ALONE_SECONDS, FEWEST_ALONE
 from harness.index import Index, Ranking, seconds_per_gb
+from harness.nearest import Rows
 from harness.result import Cost
 from harness.vectors import Matrix
 

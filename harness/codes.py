@@ -15,19 +15,17 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from harness import vectors
 from harness.errors import OptionError
+from harness.nearest import Near, Rows, Scores, nearest
 from harness.vectors import Matrix, Ranges
 
-Rows = NDArray[np.int64]
-Scores = NDArray[np.float32]
-Near = tuple[Scores, Rows]
 _BLOCK_BYTES = 64 << 20  # float64 workspace of the rows that are cut at once
 _IN_MEMORY = 256 << 20  # bytes: float32 vectors beyond that live in an unlinked file beside those they are cut from
 _PAIR_BYTES = 4 << 20  # float64 workspace of the pairs that are scored at once: what stays in the processor's cache
 _SUM = 4096  # terms of one sum of products
-_FEW = 20  # queries from which on FAISS multiplies matrices; below, each would be scanned for by one thread
 _EPSILON = 2.0**-24  # a float32 sum of n products of unit vectors is off by at most n times that
 
 
@@ -55,6 +53,12 @@ def _installed(name: str) -> bool:
 def default_threads() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_threads(faiss: Any, threads: int) -> None:
+    """Search with so many threads from here on: those of FAISS, and those of NumPy's products."""
+    faiss.omp_set_num_threads(threads)
+    threadpool_limits(threads, user_api="blas")
 
 
 class Codes(Protocol):
@@ -103,19 +107,12 @@ class Float32:
         self._faiss = import_faiss()
 
     def near(self, queries: Matrix, fetch: int) -> Near:
-        """By matrix products."""
-        if len(queries) >= _FEW:
-            found: Near = self._faiss.knn(queries, self.matrix, fetch, metric=self._faiss.METRIC_INNER_PRODUCT)
-            return found
-        scores = queries @ self.matrix.T  # (queries, n)
-        rows = np.argpartition(scores, self.size - fetch, axis=1)[:, self.size - fetch :] if fetch < self.size else _all(scores)
-        best = np.take_along_axis(scores, rows, axis=1)
-        order = np.argsort(-best, axis=1)
-        return np.take_along_axis(best, order, axis=1), np.take_along_axis(rows, order, axis=1)
+        """By the faster way that this machine has."""
+        return nearest(self._faiss, queries, self.matrix, fetch)
 
     def exact(self, queries: Matrix, rows: Rows) -> Scores:
         """Inner products."""
-        return products(queries.astype(np.float64), rows, lambda some: self.matrix[some].astype(np.float64))
+        return products(queries.astype(np.float64), rows, lambda some: self.matrix[some])
 
     def slack(self, queries: Matrix) -> NDArray[np.float64]:
         """Of float32 sums."""
@@ -310,10 +307,10 @@ def merge(one: Near | None, other: Near, fetch: int) -> Near:
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
-def products(queries: NDArray[np.float64], rows: Rows, decode: Callable[[Rows], NDArray[np.float64]]) -> Scores:
+def products(queries: NDArray[np.float64], rows: Rows, decode: Callable[[Rows], NDArray[np.floating[Any]]]) -> Scores:
     """Inner products ``(queries, c)`` of queries and their rows ``(queries, c)``, of which ``decode`` makes vectors.
 
-    einsum keeps one order of summing up to 8,192 terms.
+    All is summed in float64, since the queries are; einsum keeps one order of summing up to 8,192 terms.
     """
     (count, width), dim = rows.shape, queries.shape[1]
     exact = np.empty((count, width), dtype=np.float32)
@@ -326,10 +323,6 @@ def products(queries: NDArray[np.float64], rows: Rows, decode: Callable[[Rows], 
             pieces = [np.einsum("qcd,qd->qc", found[..., at : at + _SUM], wanted[:, at : at + _SUM]) for at in range(0, dim, _SUM)]
             exact[top : top + lines, left : left + columns] = sum(pieces[1:], pieces[0])
     return exact
-
-
-def _all(scores: Scores) -> Rows:
-    return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
 
 
 def _blank(shape: tuple[int, int], beside: Matrix) -> Matrix:

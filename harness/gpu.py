@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from harness.codes import Near, merge
+from harness.codes import merge
 from harness.errors import ModelError
+from harness.nearest import Near
 from harness.vectors import Matrix
 
 MAX_K = 2048

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import gpu, vectors
-from harness.codes import PRECISIONS, Codes, Float32, Near, Rows, default_threads, import_faiss
+from harness.codes import PRECISIONS, Codes, Float32, default_threads, import_faiss, use_threads
 from harness.errors import ModelError
+from harness.nearest import Near, Rows
 
 NOTHING = -1
 """The document row where a ranking has no more documents."""
@@ -76,11 +77,10 @@ def rank(scores: NDArray[np.float32], documents: Rows, tie_order: Rows, k: int) 
     best = np.take_along_axis(scores, kept, axis=1)
     rows = np.take_along_axis(np.broadcast_to(documents, scores.shape), kept, axis=1)
     rows = np.where(np.isneginf(best), NOTHING, rows)
-    pad = ((0, 0), (0, k - width))
-    return Ranking(
-        np.pad(rows, pad, constant_values=NOTHING).astype(np.int64),
-        np.pad(best, pad, constant_values=-np.inf).astype(np.float32),
-    )
+    if width < k:
+        pad = ((0, 0), (0, k - width))
+        rows, best = np.pad(rows, pad, constant_values=NOTHING), np.pad(best, pad, constant_values=-np.inf)
+    return Ranking(rows.astype(np.int64, copy=False), best.astype(np.float32, copy=False))
 
 
 class Index:
@@ -89,7 +89,7 @@ class Index:
     def __init__(self, codes: Codes, precision: str, threads: int | None = None) -> None:
         faiss = import_faiss()
         self.threads = threads or default_threads()
-        faiss.omp_set_num_threads(self.threads)
+        use_threads(faiss, self.threads)
         self.codes, self.precision = codes, precision
         self._fast = gpu.find(faiss, codes.matrix) if isinstance(codes, Float32) else None
 

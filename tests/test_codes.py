@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from harness import codes, vectors
 from harness.codes import PRECISIONS
@@ -134,3 +135,14 @@ def test_where_nothing_was_found_nothing_is_rescored() -> None:
     best = full.rescore(np.eye(3, dtype=np.float32)[:1], found, 2, np.arange(3))
     assert best.rows.tolist() == [[1, NOTHING, NOTHING]]
     assert best.scores.tolist() == [[0, -np.inf, -np.inf]]
+
+
+def test_the_number_of_threads_holds_for_faiss_and_for_numpys_products() -> None:
+    faiss = codes.import_faiss()
+    try:
+        for threads in (1, 2):
+            codes.use_threads(faiss, threads)
+            blas = [one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
+            assert (faiss.omp_get_max_threads(), set(blas)) == (threads, {threads})
+    finally:
+        codes.use_threads(faiss, codes.default_threads())
