@@ -233,7 +233,7 @@ def write(result: Result, path: Path) -> None:
         "query": pa.array(result.query_ids, pa.string()),
         "documents": pa.array(result.documents, pa.list_(pa.string())),
         "scores": pa.array(result.ranking_scores, pa.list_(pa.float32())),
-        "grades": pa.array([_nullable(grades) for grades in result.grades], pa.list_(pa.int32())),
+        "grades": _nullable(pa, result.grades),
     }
     if result.answer_cut is not None:
         columns["answer cut"] = pa.array(result.answer_cut, pa.bool_())
@@ -387,12 +387,13 @@ def _row(result: Result) -> dict[str, Any]:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = row.get("metrics", {}) | row.get("cost", {})
-    return {name: value for name, value in row.items() if name not in ("metrics", "cost")} | nested
+    return dict(filter(lambda item: item[0] not in ("metrics", "cost"), row.items()), **row.get("metrics", {}), **row.get("cost", {}))
 
 
-def _nullable(grades: NDArray[np.int32]) -> list[int | None]:
-    return [None if grade == UNJUDGED else int(grade) for grade in grades]
+def _nullable(pa: Any, grades: Sequence[NDArray[np.int32]]) -> Any:
+    """An Arrow list of grades for each query, null where there is no judgement."""
+    flat, ends = np.concatenate([[], *grades]).astype(np.int32), np.cumsum([0, *map(len, grades)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(flat, pa.int32(), mask=flat == UNJUDGED))
 
 
 def _sentinel(grades: Sequence[int | None]) -> NDArray[np.int32]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harness import codes, vectors
+from harness import index as index_module
 from harness.errors import ModelError, OptionError
 from harness.index import NOTHING, Index, Ranking
 
@@ -261,3 +262,20 @@ def test_no_faiss_at_all_is_an_error_with_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(OptionError, match=r"install bakeoff\[cpu\], or bakeoff\[gpu\]"):
         codes.import_faiss()
+
+
+def test_what_a_scan_costs_is_the_slope_from_a_small_index_to_a_large_one(monkeypatch):
+    clock, near = [0.0], Index._near
+
+    def timed(self, queries, fetch):
+        clock[0] += 0.001 + 0.5 * self.nbytes / 1e9
+        return near(self, queries, fetch)
+
+    monkeypatch.setattr(index_module, "_SCANNED", 2048)
+    monkeypatch.setattr(index_module.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(Index, "_near", timed)
+    index_module.seconds_per_gb.cache_clear()
+    try:
+        assert index_module.seconds_per_gb(1, "int8") == pytest.approx(0.5)
+    finally:
+        index_module.seconds_per_gb.cache_clear()
