@@ -34,8 +34,8 @@ def machine() -> str:
     from providers import _compute
 
     about = environment()
-    units = "AMX" if _compute.tiles() else "bfloat16 without AMX" if _compute.native("cpu") == "bfloat16" else "no bfloat16"
-    return f"Measured on {about['cores']} cores of {about['processor']}, {units}."
+    units = ", ".join(sorted(_compute.BFLOAT16 & _compute.flags())) or "no bfloat16"
+    return f"Measured on {about['cores']} cores of {about['processor']}: {units}."
 
 
 def report(name: str, lines: list[str]) -> None:

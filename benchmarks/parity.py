@@ -56,7 +56,7 @@ def earlier(models: Sequence[str]) -> dict[tuple[str, str], str]:
     """The lines of the report for other models than these: model and measure -> line."""
     report = Path(__file__).parent / "results" / "parity.md"
     lines = report.read_text(encoding="utf-8").splitlines() if report.is_file() else []
-    cells = {line: [cell.strip() for cell in line.split("|")] for line in lines[len(HEAD) :]}
+    cells = {line: [cell.strip() for cell in line.split("|")] for line in lines[len(HEAD) :] if line.startswith("|")}
     return {(model, measure): line for line, (_, model, measure, *_) in cells.items() if model not in models}
 
 

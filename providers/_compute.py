@@ -64,15 +64,10 @@ def native(device: str) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     if device.startswith("mps"):
         return "float16"
-    return "bfloat16" if BFLOAT16 & _flags() else "float32"
+    return "bfloat16" if BFLOAT16 & flags() else "float32"
 
 
-def tiles() -> bool:
-    """Whether this CPU has AMX, which makes attention in bfloat16 fast too."""
-    return "amx_bf16" in _flags()
-
-
-def _flags() -> set[str]:
+def flags() -> set[str]:
     """What this CPU can do, by Linux's names; nothing where another system runs."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from harness.embedder import Embedded
 from harness.errors import ModelError
-from providers import _compute
 
 Ids = NDArray[np.int32]
 Vectors = NDArray[np.float32]
@@ -139,12 +138,12 @@ def lower(model: Any, compute: str) -> None:
         if isinstance(module, torch.nn.Linear):
             module.to(getattr(torch, compute))
     part = next((part for part in model.modules() if hasattr(part, "set_attn_implementation")), None)
-    if part is not None and part.device.type == "cpu" and part.config._attn_implementation == "sdpa" and not _compute.tiles():  # noqa: SLF001
+    if part is not None and part.device.type == "cpu" and part.config._attn_implementation == "sdpa":  # noqa: SLF001
         part.set_attn_implementation(_float32_attention())
 
 
 def _float32_attention() -> str:
-    """The name under which transformers knows attention in float32: on CPUs without AMX torch's own is slower in bfloat16."""
+    """The name under which transformers knows attention in float32: in bfloat16 it moves SciFact's nDCG@10 by 0.002."""
     import torch
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
