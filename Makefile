@@ -38,7 +38,7 @@ fix: .venv/dev-$(FAISS) ## mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/dev-$(FAISS) ## speed and memory, each beside a peer, half an hour: make bench ZOO=folder (and SCIFACT=folder, unless ../shared is there)
+bench: .venv/dev-$(FAISS) ## speed and memory, each beside a peer, 22 minutes: make bench ZOO=folder (and SCIFACT=folder, unless ../shared is there)
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/grid.py
 	ZOO="$(ZOO)" $(BIN)/python benchmarks/warm.py
