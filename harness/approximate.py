@@ -18,8 +18,8 @@ import numpy as np
 
 from harness.codes import cut, import_faiss, use_threads
 from harness.errors import ModelError, OptionError, nearest
+from harness.flat import Rows
 from harness.index import Ranking, rank
-from harness.nearest import Rows
 from harness.vectors import Matrix
 
 _A_CENTROID = 39  # training vectors that FAISS wants for each centroid

@@ -17,8 +17,8 @@ from harness.environment import free_memory
 from harness.errors import ModelError
 from harness.experiment import Variant
 from harness.filling import ALONE, ALONE_SECONDS, FEWEST_ALONE
+from harness.flat import Rows
 from harness.index import Index, Ranking, seconds_per_gb
-from harness.nearest import Rows
 from harness.result import Cost
 from harness.vectors import Matrix
 
@@ -137,6 +137,8 @@ class Shelf:
 
         def run() -> _Stage:
             asked = vectors.truncate(self._queries, variant.dim)
+            if isinstance(index, Index):
+                index.prepare(len(asked))
             ranking, batch = _timed(lambda: search(asked))
             plain = (variant.precision, variant.index) == ("float32", "Flat")
             return _Stage(ranking, batch, self._each(lambda row: search(asked[row : row + 1]), ALONE_SECONDS if plain else _CELL_SECONDS))

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from harness import vectors
+from harness import flat, vectors
 from harness.errors import OptionError
-from harness.nearest import Near, Rows, Scores, nearest
+from harness.flat import Near, Rows, Scores
 from harness.vectors import Matrix, Ranges
 
 _BLOCK_BYTES = 64 << 20  # float64 workspace of the rows that are cut at once
@@ -67,24 +67,19 @@ class Codes(Protocol):
     @property
     def size(self) -> int:
         """How many there are."""
-        ...
 
     @property
     def nbytes(self) -> int:
         """Bytes that all of them take."""
-        ...
 
     def near(self, queries: Matrix, fetch: int) -> Near:
         """The best ``fetch`` rows of each query, best first: scores and rows, both ``(queries, fetch)``."""
-        ...
 
     def exact(self, queries: Matrix, rows: Rows) -> Scores:
         """The scores of ``rows`` ``(queries, c)``."""
-        ...
 
     def slack(self, queries: Matrix) -> NDArray[np.float64]:
         """By how much a score of ``near`` may differ from that of ``exact``, ``(queries,)``."""
-        ...
 
 
 def cut(native: Matrix, dim: int) -> Iterator[Matrix]:
@@ -108,7 +103,11 @@ class Float32:
 
     def near(self, queries: Matrix, fetch: int) -> Near:
         """By the faster way that this machine has."""
-        return nearest(self._faiss, queries, self.matrix, fetch)
+        return self.way(len(queries))(queries, self.matrix, fetch)
+
+    def way(self, queries: int) -> flat.Way:
+        """How so many queries are searched for; the first time that there is much to do, this machine is tried out."""
+        return flat.way(self._faiss, queries, self.matrix.size)
 
     def exact(self, queries: Matrix, rows: Rows) -> Scores:
         """Inner products."""

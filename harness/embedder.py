@@ -116,11 +116,9 @@ class Embedder(Protocol):
 
     def prepare(self) -> None:
         """Load what embedding needs; called before the first ``embed``, and not at all where nothing is missing."""
-        ...
 
     def embed(self, items: Sequence[Item], role: Role) -> Embedded:
         """Embed items in their order; raises ModelError for what a user can mend."""
-        ...
 
 
 def front(template: str, instruction: str | None) -> str:
@@ -154,15 +152,12 @@ class TokenEmbedder(Protocol):
 
     def prepare(self) -> None:
         """Load what embedding needs."""
-        ...
 
     def layers(self) -> tuple[str, ...]:
         """The names of the layers, from what goes in to what comes out; one for static vectors. Called after ``prepare``."""
-        ...
 
     def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
         """The token vectors of each text as it stands, without a prompt. Raises ModelError where the model has none to show."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

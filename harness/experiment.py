@@ -25,7 +25,6 @@ class System(Protocol):
 
     def rank(self, dataset: Dataset, k: int) -> Ranking:
         """Rank the first k documents for every query of the dataset, in the dataset's row order."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

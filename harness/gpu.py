@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.codes import merge
 from harness.errors import ModelError
-from harness.nearest import Near
+from harness.flat import Near
 from harness.vectors import Matrix
 
 MAX_K = 2048
@@ -32,7 +32,6 @@ class Accelerator(Protocol):
 
     def near(self, queries: Matrix, fetch: int) -> Near:
         """The best ``fetch`` rows of each query, best first."""
-        ...
 
 
 def find(faiss: Any, matrix: Matrix) -> Accelerator | None:
@@ -65,7 +64,6 @@ class Load(Protocol):
 
     def __call__(self, block: Matrix, *, half: bool) -> Search:
         """Return what searches the block, kept in float16 if it is to be ``half``; raises MemoryError where it does not fit."""
-        ...
 
 
 class Resident:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from harness import gpu, vectors
 from harness.codes import PRECISIONS, Codes, Float32, default_threads, import_faiss, use_threads
 from harness.errors import ModelError
-from harness.nearest import Near, Rows
+from harness.flat import Near, Rows
 
 NOTHING = -1
 """The document row where a ranking has no more documents."""
@@ -112,6 +112,11 @@ class Index:
     def device(self) -> str:
         """Where it searches: ``cpu``, ``gpu x count``, or what torch calls it."""
         return self._fast.device if self._fast else "cpu"
+
+    def prepare(self, queries: int) -> None:
+        """Find out what a search for so many queries wants to know of this machine, so that it isn't timed as part of one."""
+        if isinstance(self.codes, Float32) and not self._fast:
+            self.codes.way(queries)
 
     def search(self, queries: vectors.Matrix, k: int, tie_order: Rows, owner: Rows | None = None) -> Ranking:
         """Rank documents for unit query vectors ``(queries, dim)``.

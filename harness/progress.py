@@ -15,11 +15,9 @@ class Progress(Protocol):
 
     def stage(self, label: str, items: int, weight: int) -> AbstractContextManager[Advance]:
         """Begin a stage of ``items`` things whose effort is in proportion to ``weight`` (characters, for texts)."""
-        ...
 
     def note(self, text: str) -> None:
         """Say one line."""
-        ...
 
 
 class Silent:

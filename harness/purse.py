@@ -13,19 +13,15 @@ class Purse(Protocol):
 
     def reserve(self, most_tokens: int, items: int) -> int | None:
         """Put money for so many tokens aside before a request leaves; None where the budget has no room for it."""
-        ...
 
     def settle(self, ticket: int, state: State, tokens: int) -> None:
         """Say what became of the request, and how many tokens it was."""
-        ...
 
     def account(self) -> str:
         """How much was spent of how much, in words."""
-        ...
 
     def recent(self, seconds: float) -> list[tuple[float, int, int]]:
         """Requests to the model within so many seconds, oldest first: how long ago, tokens, items."""
-        ...
 
 
 class Free:

@@ -98,15 +98,12 @@ class Endpoint(Protocol):
 
     def connect(self) -> None:
         """Import the SDK, find the key, make the client; raises ModelError for what is missing."""
-        ...
 
     def ask(self, items: Sequence[Item], role: Role) -> Answer:
         """Make one request, once; raises whatever the SDK raises, or a Failure."""
-        ...
 
     def explain(self, error: Exception) -> Failure:
         """What an exception of ``ask`` means."""
-        ...
 
 
 API_SETTINGS = (

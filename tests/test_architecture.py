@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 TIERS = [
     {"errors"},
     {"vectors", "metrics", "stats", "progress", "environment", "files", "keys"},
-    {"nearest"},
+    {"flat"},
     {"codes", "embedder", "result"},
     {"gpu", "images"},
     {"index"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from test_codes import clustered
 
 import harness
 import reports
-from harness import cells, result
+from harness import cells, flat, result
 from harness.approximate import Approximate
 from harness.cells import Shelf
 from harness.dataset import Dataset
@@ -148,3 +149,20 @@ def test_the_page_shows_what_each_way_keeps_and_the_command_that_measures_it(boa
     assert {line["name"] for line in lines} >= {"hash/64 @ 64"}
     (plain,) = [line["figures"] for line in lines if line["name"] == "hash/64 @ 64"]
     assert plain[::2] == ["102 kB", "1.02 MB", "10.2 MB", "102 MB"]  # 400 documents of 64 x 4 bytes, and 10, 100 and 1,000 times as many
+
+
+def test_finding_out_what_is_faster_is_not_timed_as_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    @functools.cache
+    def faster(_faiss: object, _threads: int) -> flat.Way:
+        clock[0] += 100
+        return flat.by_products
+
+    monkeypatch.setattr(flat, "_SMALL", 0)
+    monkeypatch.setattr(flat, "_FEW", 2)
+    monkeypatch.setattr(flat, "faster", faster)
+    monkeypatch.setattr(cells, "seconds_per_gb", lambda _threads, _precision: 1.0)
+    monkeypatch.setattr(cells.time, "perf_counter", lambda: clock[0])
+    assert shelf().measure(Variant(NATIVE)).cost.search_seconds == 0
+    assert clock[0] == 100

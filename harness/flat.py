@@ -22,15 +22,17 @@ Way = Callable[[Matrix, Matrix, int], Near]
 _FEW = 20  # queries below which FAISS scans for each with one thread
 _LINES, _WIDTH = 1024, 8192  # queries and documents of one product
 _SMALL = 4 << 30  # products of two numbers below which it is not worth finding out what is faster
-_TRIAL = (256, 16_384)  # queries and documents to find out with
-_SEED = 0
+_TRIAL, _TRIAL_DIM = (256, 16_384), 256  # queries and documents to find out with
 
 
-def nearest(faiss: Any, queries: Matrix, matrix: Matrix, fetch: int) -> Near:
-    """The best ``fetch`` of ``(n, dim)`` for each of ``(queries, dim)``, best first: scores and rows, both ``(queries, fetch)``."""
-    if len(queries) < _FEW or len(queries) * matrix.size < _SMALL:
-        return by_products(queries, matrix, fetch)
-    return faster(faiss, faiss.omp_get_max_threads(), matrix.shape[1])(queries, matrix, fetch)
+def way(faiss: Any, queries: int, values: int) -> Way:
+    """How to search for so many queries among documents of so many values in all.
+
+    A way gives the best ``fetch`` of ``(n, dim)`` for each of ``(queries, dim)``, best first: scores and rows, both ``(queries, fetch)``.
+    """
+    if queries < _FEW or queries * values < _SMALL:
+        return by_products
+    return faster(faiss, faiss.omp_get_max_threads())
 
 
 def by_faiss(faiss: Any) -> Way:
@@ -82,17 +84,17 @@ def _best(scores: Scores, rows: Rows, fetch: int) -> Near:
 
 
 @lru_cache
-def faster(faiss: Any, threads: int, dim: int) -> Way:
+def faster(faiss: Any, threads: int) -> Way:
     """The faster way on this machine with so many threads, each tried twice on made-up vectors: a fraction of a second, once."""
-    del threads  # one answer for each number
-    rng = np.random.default_rng(_SEED)
-    queries, matrix = (rng.standard_normal((count, dim), dtype=np.float32) for count in _TRIAL)
+    del threads  # those that are set; one answer for each number
+    rng = np.random.default_rng(0)
+    queries, matrix = (rng.standard_normal((count, _TRIAL_DIM), dtype=np.float32) for count in _TRIAL)
 
-    def seconds(way: Way) -> float:
+    def seconds(tried: Way) -> float:
         taken = []
         for _ in range(2):
             began = time.perf_counter()
-            way(queries, matrix, 100)
+            tried(queries, matrix, 100)
             taken.append(time.perf_counter() - began)
         return min(taken)
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import nearest
+from harness import flat
 from harness.codes import import_faiss
-from harness.nearest import Near, by_faiss, by_products
+from harness.flat import Near, by_faiss, by_products
 
 
 def unit(rows: int, dim: int, seed: int) -> np.ndarray:
@@ -18,8 +18,8 @@ def unit(rows: int, dim: int, seed: int) -> np.ndarray:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many blocks of documents and of queries, even in a small corpus."""
-    monkeypatch.setattr(nearest, "_LINES", 7)
-    monkeypatch.setattr(nearest, "_WIDTH", 40)
+    monkeypatch.setattr(flat, "_LINES", 7)
+    monkeypatch.setattr(flat, "_WIDTH", 40)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -58,21 +58,21 @@ def test_a_large_search_goes_the_way_that_was_faster_when_both_were_tried(monkey
         return search
 
     clock = [0.0]
-    monkeypatch.setattr(nearest.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(nearest, "_SMALL", 30 * 500 * 16)
+    monkeypatch.setattr(flat.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(flat, "_SMALL", 30 * 500 * 16)
     asked, matrix = unit(30, 16, 1), unit(500, 16, 2)
     for faster, slower in (("products", "faiss"), ("faiss", "products")):
         took = {faster: 1.0, slower: 2.0}
-        monkeypatch.setattr(nearest, "by_products", way("products", took["products"]))
-        monkeypatch.setattr(nearest, "by_faiss", lambda _, took=took: way("faiss", took["faiss"]))
-        nearest.faster.cache_clear()
-        nearest.nearest(faiss, asked, matrix, 5)
+        monkeypatch.setattr(flat, "by_products", way("products", took["products"]))
+        monkeypatch.setattr(flat, "by_faiss", lambda _, took=took: way("faiss", took["faiss"]))
+        flat.faster.cache_clear()
+        flat.way(faiss, 30, matrix.size)(asked, matrix, 5)
         assert went == ["products", "products", "faiss", "faiss", faster]
         went.clear()
-        nearest.nearest(faiss, asked, matrix, 5)
+        flat.way(faiss, 30, matrix.size)(asked, matrix, 5)
         assert went == [faster]  # tried but once
         went.clear()
-        nearest.nearest(faiss, asked[:29], matrix, 5)  # too small to ask
+        flat.way(faiss, 29, matrix.size)(asked, matrix, 5)  # too small to ask
         assert went == ["products"]
         went.clear()
-    nearest.faster.cache_clear()
+    flat.faster.cache_clear()
